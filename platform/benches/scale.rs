@@ -56,7 +56,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The two processes as they run in production, on a house that is full and asleep.
+/// The two processes as they run in production, on a platform that is full and asleep.
 async fn on_the_engine(figures: &mut Figures) -> anyhow::Result<()> {
     let mut processes = Processes::open()?;
     processes.start_provisioner()?;

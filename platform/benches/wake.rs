@@ -1,13 +1,13 @@
 //! How long a request to a sleeping instance takes at the edge, beside what the Docker Engine alone takes for the same
 //! container in the same run: `scripts/bench wake`.
 
+#[path = "wake/bench_platform.rs"]
+mod bench_platform;
 #[path = "wake/engine.rs"]
 mod engine;
 #[path = "wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other bench too")]
 mod figures;
-#[path = "wake/house.rs"]
-mod house;
 #[path = "wake/people.rs"]
 mod people;
 
@@ -18,9 +18,9 @@ use anyhow::ensure;
 use berth::clock::Clock;
 use berth::instances::Fact;
 
+use self::bench_platform::BenchPlatform;
 use self::engine::Engine;
 use self::figures::Figures;
-use self::house::House;
 
 const FROZEN_ROUNDS: usize = 40;
 const STOPPED_ROUNDS: usize = 20;
@@ -43,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
     berth_testing::tenant_image::make_image(TENANT, Path::new(engine::SOCKET));
     let figures = measure(&engine).await;
     engine.sweep().await?;
-    berth_testing::tenant_image::sweep(Path::new(engine::SOCKET), house::NETWORK, TENANT);
+    berth_testing::tenant_image::sweep(Path::new(engine::SOCKET), platform::NETWORK, TENANT);
     let figures = figures?;
     print!("{}", if json { figures.lines() } else { figures.table() });
     Ok(())
@@ -61,23 +61,23 @@ async fn measure(engine: &Engine) -> anyhow::Result<Figures> {
 
 /// A program that has 200 MiB, all of it handed back while it is frozen: what it touches comes back from swap.
 async fn frozen(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
-    let house = House::open(TENANT, 1).await?;
-    house.visit_by(&house.people[0], "/eat/200").await?;
-    let awake = engine.resident(&house.container()?).await?;
+    let platform = BenchPlatform::open(TENANT, 1).await?;
+    platform.visit_by(&platform.people[0], "/eat/200").await?;
+    let awake = engine.resident_bytes(&platform.container()?).await?;
     ensure!(awake >= 200 << 20, "it has only {awake} bytes");
     let mut resident = Vec::new();
-    rounds(&house, FROZEN_ROUNDS, async || {
-        house.fall_asleep(Fact::Frozen).await?;
-        let container = house.container()?;
+    rounds(&platform, FROZEN_ROUNDS, async || {
+        platform.fall_asleep(Fact::Frozen).await?;
+        let container = platform.container()?;
         resident.push(engine.handed_back(&container).await?);
         let began = Clock::system().monotonic();
         engine.unpause(&container).await?;
         let unpaused = began.elapsed();
-        house.answers().await?;
+        platform.answers().await?;
         let ready = began.elapsed();
-        house.fall_asleep(Fact::Frozen).await?;
+        platform.fall_asleep(Fact::Frozen).await?;
         engine.handed_back(&container).await?;
-        let woken = house.visited(async || timed(house.visit()).await).await?;
+        let woken = platform.visited(async || timed(platform.visit()).await).await?;
         figures.add("floor.unpause", unpaused);
         figures.add_beside("floor.unpause_ready", ready, "floor.unpause");
         figures.add_beside("wake.frozen", woken, "floor.unpause");
@@ -90,35 +90,35 @@ async fn frozen(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
 }
 
 async fn stopped(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
-    let house = House::open(DEFAULT_IMAGE, 1).await?;
-    rounds(&house, STOPPED_ROUNDS, async || {
-        house.fall_asleep(Fact::Stopped).await?;
+    let platform = BenchPlatform::open(DEFAULT_IMAGE, 1).await?;
+    rounds(&platform, STOPPED_ROUNDS, async || {
+        platform.fall_asleep(Fact::Stopped).await?;
         let began = Clock::system().monotonic();
-        engine.start(&house.container()?).await?;
+        engine.start(&platform.container()?).await?;
         let started = began.elapsed();
-        house.answers().await?;
+        platform.answers().await?;
         let ready = began.elapsed();
-        house.fall_asleep(Fact::Stopped).await?;
-        let woken = house.visited(async || timed(house.visit()).await).await?;
+        platform.fall_asleep(Fact::Stopped).await?;
+        let woken = platform.visited(async || timed(platform.visit()).await).await?;
         figures.add("floor.start", started);
         figures.add_beside("floor.start_ready", ready, "floor.start");
         figures.add_beside("wake.stopped", woken, "floor.start");
         Ok(())
     })
     .await?;
-    rounds(&house, 1, async || {
-        house.fall_asleep(Fact::Stopped).await?;
-        let container = house.container()?;
+    rounds(&platform, 1, async || {
+        platform.fall_asleep(Fact::Stopped).await?;
+        let container = platform.container()?;
         let since = Clock::system().now();
-        house.visited(async || house.visits(AT_ONCE).await).await?;
+        platform.visited(async || platform.visits(AT_ONCE).await).await?;
         figures.once("single_flight.starts", engine.starts(&container, since).await? as f64, "starts");
         Ok(())
     })
     .await?;
-    house
+    platform
         .visited(async || {
             for _ in 0..AWAKE_REQUESTS {
-                figures.add("edge.awake", timed(house.visit()).await?);
+                figures.add("edge.awake", timed(platform.visit()).await?);
             }
             Ok(())
         })
@@ -127,18 +127,18 @@ async fn stopped(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
 
 /// Everybody comes at one moment, in an order; how far the order of starts departs from it is a figure too.
 async fn herd(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
-    let house = House::open(TENANT, HERD).await?;
-    house.fall_asleep(Fact::Stopped).await?;
+    let platform = BenchPlatform::open(TENANT, HERD).await?;
+    platform.fall_asleep(Fact::Stopped).await?;
     let since = Clock::system().now();
-    let visits = house.people.iter().enumerate().map(|(place, person)| {
-        let house = &house;
+    let visits = platform.people.iter().enumerate().map(|(place, person)| {
+        let platform = &platform;
         async move {
             // Far enough apart to have an order, near enough to be one moment.
             tokio::time::sleep(Duration::from_millis(3 * place as u64)).await;
-            timed(house.visit_by(person, "/healthz")).await
+            timed(platform.visit_by(person, "/healthz")).await
         }
     });
-    let outcomes = house.visited(async || Ok(futures_util::future::join_all(visits).await)).await?;
+    let outcomes = platform.visited(async || Ok(futures_util::future::join_all(visits).await)).await?;
     let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
     if let Some(error) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
         eprintln!("a visit of the herd failed: {error:#}");
@@ -147,7 +147,7 @@ async fn herd(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
     figures.once("herd30.failed", failed as f64, "visits");
     figures.once("herd30.first_ms", waits.iter().min().map_or(0.0, in_ms), "ms");
     figures.once("herd30.last_ms", waits.iter().max().map_or(0.0, in_ms), "ms");
-    let asked = house.people.iter().map(people::Person::container).collect::<anyhow::Result<Vec<_>>>()?;
+    let asked = platform.people.iter().map(people::Person::container).collect::<anyhow::Result<Vec<_>>>()?;
     let started = engine.order_of_starts(since).await?;
     let places = |(place, container)| started.iter().position(|id| id == container).map(|at: usize| at.abs_diff(place));
     let displaced = asked.iter().enumerate().filter_map(places).max().unwrap_or_default();
@@ -160,7 +160,11 @@ fn in_ms(time: &Duration) -> f64 {
 }
 
 /// Does `round` as often as asked. One that fails is done again once whatever was the matter is over.
-async fn rounds(house: &House, count: usize, mut round: impl AsyncFnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+async fn rounds(
+    platform: &BenchPlatform,
+    count: usize,
+    mut round: impl AsyncFnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let (mut done, mut lost) = (0, 0);
     while done < count {
         match round().await {
@@ -171,7 +175,7 @@ async fn rounds(house: &House, count: usize, mut round: impl AsyncFnMut() -> any
                 eprintln!("a round came to nothing and is done again: {error:#}");
                 tokio::time::sleep(Duration::from_secs(5)).await;
                 // Every round finds it awake.
-                let _ = house.visited(async || house.visit().await).await;
+                let _ = platform.visited(async || platform.visit().await).await;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Everything the running platform is made of, built once and handed to the HTTP layers.
+//! The composition root: builds every module of the platform once, in order, and hands them to the HTTP layers.
 
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ use crate::secrets::InstallationKeys;
 use crate::sharing::Sharing;
 use crate::webhooks::Webhooks;
 
-/// The parts. Each is cheap to clone; an HTTP layer takes the two or three that it needs.
+/// Every module and shared resource of the platform. Each is cheap to clone; an HTTP layer takes the two or three that
+/// it needs.
 #[derive(Clone)]
 pub struct App {
     pub config: Arc<Config>,
@@ -36,16 +37,16 @@ pub struct App {
     pub sharing: Sharing,
     pub domains: Domains,
     pub certificates: Certificates,
-    /// Every module above, as it registered itself.
+    /// The registry of all modules above.
     pub modules: Modules,
     pub metrics: Metrics,
-    /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
-    /// reconciler alone.
+    /// The client of the provisioner. `serve` creates the bridges through it; only the reconciler of `instances`
+    /// changes containers.
     pub host: Arc<dyn ContainerHost>,
 }
 
 impl App {
-    /// Builds every part on the database that is there; changes nothing in it.
+    /// Builds every module on the existing database, without a migration; changes nothing in it.
     ///
     /// # Errors
     /// When the database cannot be opened, or holds something this version does not understand.
@@ -54,7 +55,7 @@ impl App {
         Self::on(db, config, clock, host).await
     }
 
-    /// Builds every part in order on `db`. Nothing listens and nothing happens to a container yet.
+    /// Builds every module in order of dependency on `db`. Nothing listens yet, no task runs, and no container changes.
     ///
     /// # Errors
     /// When the database holds something this version does not understand.
@@ -92,8 +93,8 @@ impl App {
                 domains: domains.clone(),
             },
         )?;
-        // In the order in which an account's rows are deleted: before an instance, the rows that point at it and the
-        // keys that it calls with. Memory is cleared in the reverse order, the instance first.
+        // In the order in which an account's rows are deleted: before the instance, the rows with a foreign key to it
+        // and the keys that it calls with. Caches are evicted in the reverse order, the instance first.
         let registered: [Arc<dyn Module>; _] = [
             Arc::new(sharing.clone()),
             Arc::new(alarms.clone()),
@@ -127,8 +128,8 @@ impl App {
         })
     }
 
-    /// Examines an installation as `berth doctor` does: opens each part that can be opened, and reports each problem in
-    /// a sentence. Changes nothing.
+    /// Runs the checks of `berth doctor`: opens each part that can be opened, and reports each problem in a sentence.
+    /// Changes nothing.
     pub async fn examine(config: &Config, clock: Clock, host: Arc<dyn ContainerHost>) -> Vec<Finding> {
         let opened = match Db::open(&config.database_url).await {
             Ok(db) => {

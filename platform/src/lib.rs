@@ -1,8 +1,9 @@
-//! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
+//! Berth, the platform: a multi-tenant container controller. Every account has one container, which sleeps when idle,
+//! wakes in milliseconds, and has its AI calls metered.
 //!
-//! HTTP layers (`web`, `edge`, `llm`, `instance_api`) call modules (`accounts`, `instances`, `quota`, `webhooks`, ..),
-//! modules stand on the crates below `platform/crates`, and imports never run the other way. `serve` and `app` put it
-//! together. ARCHITECTURE.md is the map.
+//! HTTP layers (`web`, `edge`, `llm`, `instance_api`) call modules (`accounts`, `instances`, `quota`, `webhooks`, ..);
+//! modules depend on the crates below `platform/crates`, and imports never point the other way. `serve` and `app`
+//! assemble them. ARCHITECTURE.md is the map.
 
 pub mod accounts;
 pub mod alarms;
@@ -33,7 +34,7 @@ pub use berth_demo as demo;
 pub use berth_ground::{clock, error, handle, secrets};
 pub use berth_net::{cookies, hop_by_hop, hosts, peer, server};
 
-/// What a request takes is often given back on another thread; glibc's own allocator makes threads wait for each other
-/// then.
+/// mimalloc, because a request's memory is often freed on another thread than it was allocated on; glibc's allocator
+/// contends on locks then.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

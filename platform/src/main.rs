@@ -1,4 +1,4 @@
-//! `berth`: one binary, a word for each part. This file parses the word and calls the part.
+//! The entry point of the `berth` binary: `serve` and the operator's commands are subcommands, parsed in `cli`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Rate limits: token buckets in memory, one shared or one for each key, that say after how long to try again.
+//! Rate limits: token buckets in memory, one shared or one for each key, that return after how long to retry.
 //!
 //! The algorithm is GCRA, the generic cell rate algorithm, in the `governor` crate: a bucket holds a burst of tokens,
 //! each check takes one, and tokens come back at an even pace. The buckets are not stored, so a restart fills them all;
@@ -24,7 +24,7 @@ const PURGE_AT: usize = 10_000;
 
 type Limiter<K, S> = RateLimiter<K, S, GovernorClock, NoOpMiddleware<Nanos>>;
 
-/// How many tokens a bucket holds, and how fast they come back.
+/// The capacity (burst) and refill rate of a token bucket.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimit(Quota);
 
@@ -32,18 +32,18 @@ pub struct RateLimit(Quota);
 pub struct KeyedRateLimiter<K: Hash + Eq + Clone> {
     limiter: Limiter<K, HashMapStateStore<K>>,
     clock: GovernorClock,
-    /// How many keys there may be before the next purge.
+    /// The number of keys that triggers the next purge.
     purge_at: AtomicUsize,
 }
 
-/// A limiter with one bucket for all.
+/// A limiter with a single bucket.
 pub struct SharedRateLimiter {
     limiter: Limiter<NotKeyed, InMemoryState>,
     clock: GovernorClock,
 }
 
 impl RateLimit {
-    /// `tokens` a second, and as many at once.
+    /// Refills `tokens` a second; the burst is as large.
     ///
     /// # Panics
     /// When `tokens` is zero; a constant then does not compile.
@@ -52,7 +52,7 @@ impl RateLimit {
         Self(Quota::per_second(at_least_one(tokens)))
     }
 
-    /// `tokens` a minute, and as many at once.
+    /// Refills `tokens` a minute; the burst is as large.
     ///
     /// # Panics
     /// When `tokens` is zero; a constant then does not compile.
@@ -61,7 +61,7 @@ impl RateLimit {
         Self(Quota::per_minute(at_least_one(tokens)))
     }
 
-    /// `tokens` an hour, and as many at once.
+    /// Refills `tokens` an hour; the burst is as large.
     ///
     /// # Panics
     /// When `tokens` is zero; a constant then does not compile.
@@ -70,7 +70,7 @@ impl RateLimit {
         Self(Quota::per_hour(at_least_one(tokens)))
     }
 
-    /// The same pace with another number of tokens at once.
+    /// The same refill rate with another burst.
     ///
     /// # Panics
     /// When `tokens` is zero; a constant then does not compile.
@@ -100,21 +100,22 @@ impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
     pub fn check(&self, key: &K) -> Result<(), Duration> {
         let keys = self.limiter.len();
         if keys > self.purge_at.load(Ordering::Relaxed) {
-            // Two checks may both come here and purge twice: that costs time and changes nothing, hence no lock.
+            // Two concurrent checks may both purge: that costs time and changes nothing, hence no lock.
             self.purge();
-            // A purge looks at every key. Were the mark fixed, a crowd larger than it would cause one at each check; at
-            // twice the number of keys left, the cost of a purge is spread over as many checks as it looks at keys.
+            // A purge scans every key. With a fixed mark, more active keys than the mark would cause a purge at each
+            // check. The mark is twice the number of remaining keys instead, so the cost of a purge is amortised over
+            // as many checks.
             self.purge_at.store(PURGE_AT.max(2 * self.limiter.len()), Ordering::Relaxed);
         }
         self.limiter.check_key(key).map_err(|refused| refused.wait_time_from(self.clock.now()))
     }
 
-    /// Evicts keys with a full bucket: they hold no state that a new bucket lacks.
+    /// Evicts keys with a full bucket: a new bucket would have the same state.
     pub fn purge(&self) {
         self.limiter.retain_recent();
     }
 
-    /// Whether no key is remembered.
+    /// Whether no key has a bucket.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.limiter.is_empty()
@@ -138,11 +139,11 @@ impl SharedRateLimiter {
     }
 }
 
-/// The error for a client over its limit: `sentence` says of what there was too much, and when to retry is added to it.
+/// The error for a client over its limit: `sentence` names the limited action, and the time to retry is appended to it.
 #[must_use]
 pub fn too_many(sentence: &str, wait: Duration) -> Error {
-    // Retry-After has whole seconds (RFC 9110 10.2.3). Rounded up, so that a client that waits as told gets through,
-    // and is never told to wait for zero seconds.
+    // Retry-After has whole seconds (RFC 9110 10.2.3). Rounded up, so that a client that waits as told is admitted, and
+    // is never told to wait zero seconds.
     let seconds = wait.as_secs() + 1;
     let when = match seconds {
         1 => "1 second".to_owned(),

@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 };
 use futures_util::TryStreamExt as _;
 
-use super::house::NETWORK;
+use super::bench_platform::NETWORK;
 
 pub const SOCKET: &str = "/var/run/docker.sock";
 
@@ -52,7 +52,7 @@ impl Engine {
     }
 
     /// What the container's cgroup holds in memory, in bytes, by the kernel's account.
-    pub async fn resident(&self, container: &str) -> anyhow::Result<u64> {
+    pub async fn resident_bytes(&self, container: &str) -> anyhow::Result<u64> {
         let there = self.0.inspect_container(container, None::<InspectContainerOptions>).await?;
         let pid = there.state.and_then(|state| state.pid).context("it has no process")?;
         let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
@@ -69,7 +69,7 @@ impl Engine {
     pub async fn handed_back(&self, container: &str) -> anyhow::Result<u64> {
         let (mut least, mut same) = (u64::MAX, 0);
         for _ in 0..600 {
-            let now = self.resident(container).await?;
+            let now = self.resident_bytes(container).await?;
             same = if now < least { 0 } else { same + 1 };
             least = least.min(now);
             if same > 20 {

@@ -1,8 +1,9 @@
-//! Alarms: a program asks for its own instance to be woken, once or by cron, and to be told on a path if it wants.
+//! Alarms: timers that a program sets to wake its own instance, once or by cron, with an optional webhook delivery to
+//! one of its paths.
 //!
-//! Ringing enqueues a webhook delivery and moves the alarm to its next time, in one transaction: from there on the
-//! delivery wakes the instance, and is attempted until that was awake. So a crash in between loses nothing, and however
-//! many times were missed while the platform was down, the alarm rings once.
+//! Ringing enqueues a webhook delivery and advances the alarm to its next time, in one transaction (transactional
+//! outbox). From then on the delivery wakes the instance and is retried until the instance was awake, so a crash loses
+//! nothing. Times that were missed while the platform was down coalesce into one ring.
 
 mod registration;
 mod rules;
@@ -20,9 +21,9 @@ use crate::instances::{Instances, Wish};
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 use crate::webhooks::{self, Webhooks};
 
-/// Changes of one instance's alarms: each is a transaction that waits for the disk.
+/// Rate limit of changes to one instance's alarms: each change is a transaction that waits for the disk.
 const CHANGES: RateLimit = RateLimit::per_minute(60);
-/// Alarms rung by one call of [`Alarms::ring_due`]; the rest ring in the next.
+/// Maximum number of alarms rung by one call of [`Alarms::ring_due`]; the rest ring in the next call.
 const MAX_RINGS: u64 = 200;
 
 /// The alarms of all instances. Cheap to clone.
@@ -38,8 +39,8 @@ struct AlarmsInner {
     /// database.
     next_due_ms: AtomicI64,
     changes: KeyedRateLimiter<InstanceId>,
-    /// Held while an alarm is set and while alarms ring. On PostgreSQL two transactions could otherwise both count one
-    /// alarm fewer than the limit; and a ring that ends while one is being set could overwrite its `next_due_ms`.
+    /// Serialises setting and ringing. On PostgreSQL two concurrent transactions could otherwise both count one alarm
+    /// fewer than the limit; and a ring that ends while an alarm is being set could overwrite its `next_due_ms`.
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -48,7 +49,7 @@ struct AlarmsInner {
 pub struct Alarm {
     pub name: String,
     pub schedule: Schedule,
-    /// Where the program receives a POST; `None`: the alarm only wakes the instance.
+    /// The path at which the program receives a POST; `None`: the alarm only wakes the instance.
     pub path: Option<String>,
     pub set_at: Timestamp,
     /// When it rings next.
@@ -56,7 +57,7 @@ pub struct Alarm {
 }
 
 impl Alarms {
-    /// Reads when the next alarm is due.
+    /// Opens the module: reads when the next alarm is due.
     pub async fn open(db: Db, clock: Clock, instances: Instances, webhooks: Webhooks) -> Result<Self> {
         let next = store::next_due(&db).await?.unwrap_or(NEVER);
         let changes = KeyedRateLimiter::new(CHANGES, clock.clone());
@@ -65,10 +66,10 @@ impl Alarms {
         Ok(Self(Arc::new(AlarmsInner { db, clock, instances, webhooks, next_due_ms, changes, changing })))
     }
 
-    /// Sets the alarm called `name`; one of that name is replaced.
+    /// Sets the alarm called `name`; an existing alarm of that name is replaced.
     ///
     /// # Errors
-    /// `Invalid` with the field; `Conflict` when [`MAX_ALARMS`] are set; `TooMany` when they are changed too often.
+    /// `Invalid` with the field; `Conflict` when [`MAX_ALARMS`] are set; `TooMany` above the rate limit.
     pub async fn set(
         &self,
         instance: InstanceId,
@@ -109,7 +110,7 @@ impl Alarms {
     /// Deletes the alarm called `name`.
     ///
     /// # Errors
-    /// `NotFound` when there is none; `TooMany` when they are changed too often.
+    /// `NotFound` when there is none of that name; `TooMany` above the rate limit.
     pub async fn delete(&self, instance: InstanceId, name: &str) -> Result<()> {
         self.count_change(instance)?;
         let tx = self.0.db.begin().await?;
@@ -119,15 +120,16 @@ impl Alarms {
         tx.commit().await
     }
 
-    /// Rings the alarms that are due, and returns how many rang. While none is due it only compares a number in memory.
+    /// Rings the due alarms, and returns how many rang. While none is due it only compares a number in memory.
     ///
     /// # Errors
-    /// When the database fails; they ring when it works again.
+    /// After a database error the alarms ring at a later tick.
     pub async fn ring_due(&self) -> Result<u64> {
         if self.0.next_due_ms.load(Ordering::SeqCst) > self.0.clock.now().0 {
             return Ok(0);
         }
-        // While an alarm is being set, or the last call still rings, this call leaves it to the next second.
+        // While an alarm is being set, or the previous call still rings, this tick is skipped; the next one is a second
+        // away.
         let Ok(_one_at_a_time) = self.0.changing.try_lock() else { return Ok(0) };
         let mut rung = 0;
         for (instance, alarm) in store::due(&self.0.db, self.0.clock.now(), MAX_RINGS).await? {

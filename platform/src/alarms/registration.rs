@@ -1,4 +1,5 @@
-//! Registration of the alarms: due ones are rung every second; those of a deleted account's instance go.
+//! Registration of the alarms module: a tick every second that rings due alarms, and deletion of the alarms of a
+//! deleted account's instance.
 
 use async_trait::async_trait;
 
@@ -10,8 +11,8 @@ use crate::modules::{DeletedAccount, Module, Modules, ScheduledWork};
 #[async_trait]
 impl Module for Alarms {
     fn scheduled_work(&self, _: &Modules) -> Vec<ScheduledWork> {
-        // Alarms are rows of their own, each with its time: a row in the jobs table every second would only repeat
-        // them.
+        // No leased job: each alarm is a row with its own due time, and a row in the jobs table every second would only
+        // repeat that.
         let ring = |alarms: Self| async move { alarms.ring_due().await };
         vec![ScheduledWork::each_tick("ring_alarms", "* * * * * *", self, ring)]
     }

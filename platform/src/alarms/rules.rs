@@ -1,4 +1,4 @@
-//! The rules of alarms: cron patterns, the next time of a schedule, and which may be set. Pure; times are UTC.
+//! The rules of alarms: cron expressions, the next time of a schedule, and validation. Pure; times are UTC.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ pub const MAX_ALARMS: usize = 32;
 pub const MAX_NAME_LENGTH: usize = 64;
 /// How far ahead an alarm may ring next.
 pub const MAX_AHEAD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-/// Longest cron pattern: far longer than any written by hand, short enough that parsing one costs nothing.
+/// Maximum length of a cron expression: far above any written by hand, low enough to bound the cost of parsing.
 const MAX_PATTERN_LENGTH: usize = 100;
-/// How long a one-time alarm that came due while its instance was closed waits for the next try.
+/// Retry interval of a one-time alarm that came due while its instance was closed.
 const CLOSED_RETRY: Duration = Duration::from_secs(60 * 60);
 
 /// When an alarm rings: once, or repeatedly.
@@ -27,7 +27,7 @@ pub enum Schedule {
     Cron(String),
 }
 
-/// The schedule's first time after `now`.
+/// The first time of a schedule after `now`.
 ///
 /// # Errors
 /// The invalid field, and a sentence for the program.
@@ -51,8 +51,8 @@ pub fn first(schedule: &Schedule, now: Timestamp) -> Result<Timestamp, (&'static
 pub fn next(schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
     match schedule {
         Schedule::At(_) => None,
-        // It was parsed when it was set. A stored pattern that no longer parses is deleted instead of failing every
-        // round.
+        // It was validated when it was set. A stored expression that no longer parses ends the alarm instead of failing
+        // every round.
         Schedule::Cron(pattern) => after(&parse(pattern).ok()?, now).ok(),
     }
 }

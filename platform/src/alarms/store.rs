@@ -1,4 +1,4 @@
-//! The rows of alarms: all SQL of this module.
+//! The store of the alarms module: all its SQL.
 
 use anyhow::Context as _;
 use sea_orm::ActiveValue::Set;
@@ -23,7 +23,7 @@ pub(super) async fn others(tx: &Tx, instance: InstanceId, name: &str) -> Result<
     Ok(others)
 }
 
-/// Inserts an alarm, or replaces the one of its name.
+/// Upserts an alarm by its name.
 pub(super) async fn put(tx: &Tx, instance: InstanceId, alarm: &Alarm) -> Result<()> {
     let (at, cron) = match &alarm.schedule {
         Schedule::At(at) => (Some(at.0), None),
@@ -78,11 +78,11 @@ pub(super) async fn due(db: &Db, now: Timestamp, limit: u64) -> Result<Vec<(Inst
     rows.into_iter().map(read).collect()
 }
 
-/// Moves an alarm to its next time, or deletes it; `false`, and nothing is written, when it is no longer as it was
-/// read.
+/// Advances an alarm to its next time, or deletes it; `false`, and nothing is written, when the row changed since it
+/// was read.
 pub(super) async fn advance(tx: &Tx, instance: InstanceId, alarm: &Alarm, next: Option<Timestamp>) -> Result<bool> {
-    // A compare-and-set on what was read: its program may have set the alarm anew between the query and this statement,
-    // and an alarm of the new schedule must neither ring now nor be moved.
+    // A compare-and-set on the row that was read: its program may have set the alarm again between the query and this
+    // statement, and the new schedule must neither ring now nor be advanced.
     let as_read = alarm::Column::InstanceId
         .eq(instance)
         .and(alarm::Column::Name.eq(&alarm.name))

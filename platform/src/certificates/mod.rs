@@ -1,5 +1,6 @@
-//! A weekly budget of first certificates: from what time on each instance's name may get one. It keeps Berth within the
-//! rate limit of the certificate authority, which otherwise refuses every request of the domain, renewals included.
+//! The weekly budget of first certificates (a token bucket): decides when each instance's name may get its certificate.
+//! It keeps Berth within the rate limit of the certificate authority, which otherwise refuses every request of the
+//! domain, renewals included.
 //!
 //! Caddy obtains and stores the certificates. It first calls the `ask` endpoint, which answers from this module's
 //! memory.
@@ -38,11 +39,11 @@ struct CertificatesInner {
 
 struct Reservations {
     budget: WeeklyBudget,
-    /// The time from which on each name may get its certificate.
+    /// The time from which each name may get its certificate.
     ready_at: HashMap<Handle, Timestamp>,
 }
 
-/// The used part of the weekly budget.
+/// How much of the weekly budget is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetUsage {
     /// Reserved and not refilled yet. More than `weekly` when names wait for their turn.
@@ -58,8 +59,8 @@ impl Certificates {
         Ok(Self(Some(Arc::new(CertificatesInner { db, clock, reservations }))))
     }
 
-    /// Reserves a certificate for the name and returns the time from which on it may be issued. Idempotent: the first
-    /// call takes a place in the queue, and later calls return the same time.
+    /// Reserves a certificate for the name and returns the time from which it may be issued. Idempotent: the first call
+    /// takes a place in the queue, and later calls return the same time.
     pub fn reserve(&self, handle: &Handle) -> Timestamp {
         let Some(inner) = &self.0 else { return Timestamp(0) };
         let mut reservations = inner.reservations();
@@ -69,9 +70,9 @@ impl Certificates {
         let ready_at = reservations.budget.take(inner.clock.now());
         reservations.ready_at.insert(handle.clone(), ready_at);
         drop(reservations);
-        // Not awaited, because `ask` must answer within milliseconds also while the database is busy, and not tracked:
+        // Not awaited, because `ask` must answer within milliseconds even while the database is busy, and not tracked:
         // shutdown does not wait for it. A reservation that is lost with the process is made again by the next `ask`,
-        // at worst with a later time; the budget then counts one certificate too few, which its margin covers.
+        // at worst for a later time; the budget then counts one certificate too few, which its margin covers.
         tokio::spawn(persist(Arc::clone(inner), handle.clone(), ready_at));
         ready_at
     }
@@ -82,7 +83,7 @@ impl Certificates {
         self.0.as_ref().is_none_or(|inner| ready_at <= inner.clock.now())
     }
 
-    /// The time from which on the name may get its certificate, if that is in the future. Reserves nothing.
+    /// The time from which the name may get its certificate, if it is in the future. Reserves nothing.
     #[must_use]
     pub fn ready_at(&self, handle: &Handle) -> Option<Timestamp> {
         let inner = self.0.as_ref()?;
@@ -113,7 +114,7 @@ impl CertificatesInner {
 
 async fn load(db: &Db, weekly: NonZeroU32) -> Result<Reservations> {
     let mut reservations = Reservations { budget: WeeklyBudget::new(weekly), ready_at: HashMap::new() };
-    // Replayed in the order of their times, which gives the bucket the state that it had (a property test shows it).
+    // Replayed in the order of their times, which restores the state of the bucket (shown by a property test).
     for (handle, ready_at) in store::all(db).await? {
         reservations.budget.take(ready_at);
         reservations.ready_at.insert(handle, ready_at);
@@ -123,8 +124,8 @@ async fn load(db: &Db, weekly: NonZeroU32) -> Result<Reservations> {
 
 /// Stores a reservation, with retries at a fixed delay.
 async fn persist(inner: Arc<CertificatesInner>, handle: Handle, ready_at: Timestamp) {
-    // The retries end because a name may be reserved at any time: an outage of the database must not collect tasks
-    // without bound. After the last attempt the reservation stays in memory, and is lost at a restart.
+    // The retries are bounded because names may be reserved at any time: a database outage must not accumulate tasks
+    // without limit. After the last attempt the reservation stays in memory, and is lost at a restart.
     for _ in 0..MOST_ATTEMPTS {
         match store::add(&inner.db, &handle, ready_at).await {
             Ok(()) => return,

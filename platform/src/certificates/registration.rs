@@ -1,4 +1,4 @@
-//! Registration of certificates: the used part of the weekly budget, as a metric and as a finding of `doctor`.
+//! Registration of certificates: the usage of the weekly budget, as a metric and as a finding of `doctor`.
 
 use async_trait::async_trait;
 
@@ -6,7 +6,7 @@ use super::{BudgetUsage, Certificates};
 use crate::clock::Timestamp;
 use crate::modules::{Finding, GaugeFamily, Module};
 
-/// Used share of the weekly budget from which on `doctor` recommends a wildcard certificate, in percent.
+/// Share of the weekly budget above which `doctor` recommends a wildcard certificate, in percent.
 const WARN_PERCENT: u64 = 80;
 const SUBJECT: &str = "new addresses";
 

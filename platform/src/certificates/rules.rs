@@ -14,7 +14,7 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WeeklyBudget {
     weekly: NonZeroU32,
-    /// When the bucket is full again if no token is taken until then.
+    /// When the bucket is full again, if no further token is taken.
     full_at: Timestamp,
 }
 
@@ -24,16 +24,16 @@ impl WeeklyBudget {
         Self { weekly, full_at: Timestamp(0) }
     }
 
-    /// The time at which a name that asks `now` could get its certificate.
+    /// The time at which a name that requests a certificate `now` could get it.
     pub(super) fn next(&self, now: Timestamp) -> Timestamp {
         // After one more token is taken, the bucket may be at most one week away from full.
         now.max(self.full_at.plus(self.refill()).minus(WEEK))
     }
 
-    /// Takes a token for a name that asks `now`. Returns the time from which on its certificate may be issued.
+    /// Takes a token for a name that requests a certificate `now`. Returns the time from which it may be issued.
     pub(super) fn take(&mut self, now: Timestamp) -> Timestamp {
         let from = self.next(now);
-        // The token counts from the time of issue, not of asking: that is when the authority counts it.
+        // The token counts from the time of issue, not of the request, because the authority counts that.
         self.full_at = self.full_at.max(from).plus(self.refill());
         from
     }
@@ -89,7 +89,7 @@ mod tests {
                 now += pause;
                 original.take(Timestamp(now)).0
             }).collect();
-            // A token bucket allows its capacity and what refills meanwhile, and so does the authority's.
+            // A token bucket admits its capacity plus the refill meanwhile; so does the authority's.
             let week = i64::try_from(WEEK.as_millis()).unwrap();
             for from in &issued {
                 let within = issued.iter().filter(|at| (*from..from + week).contains(at)).count();

@@ -1,4 +1,4 @@
-//! The SQL of this module: the table `certificates`, with one row a reserved name.
+//! The SQL of this module: the table `certificates`, with one row per reserved name.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
@@ -9,7 +9,7 @@ use crate::db::Db;
 use crate::error::Result;
 use crate::handle::Handle;
 
-/// Every reserved name with the time from which on it may get a certificate, in the order of those times.
+/// Every reserved name with the time from which it may get a certificate, ordered by that time.
 pub(super) async fn all(db: &Db) -> Result<Vec<(Handle, Timestamp)>> {
     let rows = certificate::Entity::find().order_by_asc(certificate::Column::FromMs).all(db.read()).await?;
     let read = rows.into_iter().filter_map(|row| Some((Handle::parse(&row.handle).ok()?, Timestamp(row.from_ms))));
@@ -20,7 +20,7 @@ pub(super) async fn all(db: &Db) -> Result<Vec<(Handle, Timestamp)>> {
 pub(super) async fn add(db: &Db, handle: &Handle, from: Timestamp) -> Result<()> {
     let row = certificate::ActiveModel { handle: Set(handle.as_str().to_owned()), from_ms: Set(from.0) };
     let tx = db.begin().await?;
-    // A retry after a lost answer, or a second process: the first row wins.
+    // Idempotent: after a retry whose first answer was lost, or with a second process, the first row wins.
     let same = OnConflict::column(certificate::Column::Handle).do_nothing().to_owned();
     let _: TryInsertResult<u64> =
         certificate::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&tx).await?;

@@ -1,5 +1,5 @@
-//! The operator's file of further providers: models behind the wire format of OpenAI or Anthropic, and other APIs with
-//! a price per call.
+//! The configuration file of further providers (JSON): models behind the wire format of OpenAI or Anthropic, and
+//! metered APIs with a price per call.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Readers of the settings that only the platform has.
+//! Parsers of the platform's own environment variables.
 
 use std::num::NonZeroU32;
 
@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 use super::{Limits, ProviderSettings, Providers, UnknownModels};
 use crate::hosts::Hosts;
 
-/// No limit with our own CA, which issues as many as it likes, or with a wildcard, which covers all names.
+/// The weekly limit of certificates; `None` with our own CA, which has no rate limit, and with a wildcard certificate,
+/// which covers all names.
 pub(super) fn certificates_a_week(settings: &mut SettingsReader<'_>) -> Option<NonZeroU32> {
     let weekly = NonZeroU32::new(settings.between("BERTH_CERTIFICATES_A_WEEK", 0, 1_000_000));
     let one_by_one = settings.text("BERTH_TLS_ISSUER") == "acme" && settings.optional("BERTH_DNS_PROVIDER").is_none();

@@ -1,4 +1,4 @@
-//! The client side of the control socket, for the operator's commands.
+//! The client of the control socket, for the operator's commands: one line of request, one line of response.
 
 use std::path::Path;
 
@@ -11,27 +11,27 @@ use super::{ANSWER_WITHIN, PRICES, WHY};
 use crate::db::InstanceId;
 use crate::instances::AwakeLedger;
 
-/// Longest answer that is read: a ledger with every job that an instance may have, with room.
+/// Maximum size of a response: an awake ledger with every job that an instance may have, with room.
 const ANSWER_BYTES: u64 = 16 * 1024;
 
-/// Has the running platform look at `instance`; `false` when none runs.
+/// Has the running platform reload `instance`; `false` when no platform runs here.
 ///
 /// # Errors
-/// When it runs and did not accept the line.
+/// When the platform runs and did not accept the line.
 pub async fn nudge(socket: &Path, instance: InstanceId) -> anyhow::Result<bool> {
     tell(socket, &instance.to_string()).await
 }
 
-/// Has the running platform read the price table again; `false` when none runs.
+/// Has the running platform reload the price table; `false` when no platform runs here.
 ///
 /// # Errors
-/// When it runs and did not accept the line.
+/// When the platform runs and did not accept the line.
 pub async fn tell_of_prices(socket: &Path) -> anyhow::Result<bool> {
     tell(socket, PRICES).await
 }
 
 async fn tell(socket: &Path, line: &str) -> anyhow::Result<bool> {
-    // Nobody listens: no platform runs here, and it will find the wish in the database when it starts.
+    // No platform listens here. It finds the committed change in the database when it starts.
     let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(false) };
     let accepted = async {
         stream.write_all(format!("{line}\n").as_bytes()).await?;
@@ -43,11 +43,11 @@ async fn tell(socket: &Path, line: &str) -> anyhow::Result<bool> {
     timeout(ANSWER_WITHIN, accepted).await.context("the running platform does not answer on its control socket")?
 }
 
-/// Asks the running platform why `instance` is awake, or what it did last before it slept; `None` when none runs. The
-/// question wakes nothing.
+/// The awake ledger of `instance` from the running platform; `None` when no platform runs here. The query is no
+/// activity and wakes nothing.
 ///
 /// # Errors
-/// When it runs and does not answer.
+/// When the platform runs and does not answer.
 pub async fn ask_why(socket: &Path, instance: InstanceId) -> anyhow::Result<Option<AwakeLedger>> {
     let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(None) };
     let answered = async {

@@ -1,5 +1,5 @@
-//! Corrections of receipts over the control socket: the running platform alone writes receipts. One line of JSON
-//! carries the order; lines of JSON come back, the last of them with the result or the reason of a refusal.
+//! Corrections of receipts over the control socket, because the running platform is the only writer of receipts. The
+//! request is one line of JSON; the response is lines of JSON, the last with the result or the reason of a refusal.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,23 +16,23 @@ use crate::db::HoldId;
 use crate::error::{Error, Result};
 use crate::quota::ledger::{CorrectionResult, RepricingMode, RepricingOrder, RepricingResult};
 
-/// For one line of the answer: a batch of receipts is written meanwhile, or a busy database is waited for.
+/// Timeout for one line of the response: one batch of receipts is written meanwhile, perhaps on a busy database.
 const LINE_WITHIN: Duration = Duration::from_secs(60);
-/// Longest answer that is read: the last line names every account with a change, with room for 100,000.
+/// Maximum size of the response: the last line names every account with a change, with room for 100,000.
 const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 
-/// A change of receipts, as a command asks for it.
+/// A change of receipts that a command requests.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum CorrectionOrder {
     Correct { receipt: HoldId, nanodollars: i64, because: String },
     Rerate(RepricingOrder),
 }
 
-/// One line of the answer.
+/// One line of the response.
 #[derive(Serialize, Deserialize)]
 enum CorrectionReply {
     Corrected(CorrectionResult),
-    /// Receipts examined until now.
+    /// Progress: the number of receipts examined so far.
     UnderWay(u64),
     Rerated(RepricingResult),
     Refused(String),
@@ -41,7 +41,7 @@ enum CorrectionReply {
 /// Corrects one receipt.
 ///
 /// # Errors
-/// When no platform runs, or it refuses; the message says which.
+/// When no platform runs here, or it refuses; the message says which.
 pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<CorrectionResult> {
     match ask(socket, order).await? {
         CorrectionReply::Corrected(corrected) => Ok(corrected),
@@ -49,10 +49,10 @@ pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<C
     }
 }
 
-/// Rates receipts again.
+/// Reprices receipts.
 ///
 /// # Errors
-/// When no platform runs, or it refuses; the message says which.
+/// When no platform runs here, or it refuses; the message says which.
 pub async fn rerate(socket: &Path, order: RepricingOrder) -> anyhow::Result<RepricingResult> {
     match ask(socket, &CorrectionOrder::Rerate(order)).await? {
         CorrectionReply::Rerated(rerated) => Ok(rerated),
@@ -77,8 +77,8 @@ async fn ask(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<Correctio
     }
 }
 
-/// The server's side: carries out the order and writes the answer. A client that goes away ends it; the receipts
-/// written until then stay.
+/// The server side: executes the order and writes the response. A client that disconnects cancels it; the corrections
+/// written until then stay, and a repeated run continues after them.
 pub(super) async fn carry_out(
     mut stream: BufReader<UnixStream>,
     app: &App,
@@ -96,7 +96,7 @@ pub(super) async fn carry_out(
 async fn rerate_for(stream: &mut BufReader<UnixStream>, app: &App, order: RepricingOrder) -> Result<RepricingResult> {
     let mut rerating = app.quota.ledger.reprice(order, RepricingMode::Apply { actor: OPERATOR.into() }).await?;
     while rerating.step().await? {
-        // Also how a client that went away is noticed: the write fails, and no further receipt is changed.
+        // This also detects a disconnected client: the write fails, and no further receipt is changed.
         send(stream, &CorrectionReply::UnderWay(rerating.found().looked_at)).await?;
     }
     Ok(rerating.into_found())

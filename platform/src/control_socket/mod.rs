@@ -1,8 +1,8 @@
 //! The local control socket: a Unix socket by which the operator's commands reach the running platform.
 //!
-//! A command writes its wish to the database itself; what it sends is one line that names the instance, so that the
-//! platform acts at once and not at its next round. Three things only the running platform can do, so they are asked
-//! for here: to say why an instance is awake, to read a changed price table again, and to write receipts.
+//! A command commits its change to the database itself. It then sends one line with the id of the instance, so that the
+//! platform reacts at once and not at its next resync: a lost line costs time and no change. Only three requests need
+//! the running platform: to explain why an instance is awake, to reload the price table, and to write receipts.
 
 mod client;
 mod corrections;
@@ -17,9 +17,9 @@ pub use server::listen;
 /// The actor in the audit log for what the operator does on this machine.
 pub const OPERATOR: &str = "operator";
 
-/// In place of an id: the price table changed.
+/// The line that says that the price table changed.
 const PRICES: &str = "prices";
-/// Before the id: the question why the instance is awake.
+/// Prefix of the id in the query for the awake ledger.
 const WHY: &str = "why ";
-/// For a request and its answer, on either side.
+/// Timeout of a request and of its response, on either side.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The server side of the control socket: accept loop, and the answer to each line.
+//! The server of the control socket: the accept loop, and one request for each connection.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::{ANSWER_WITHIN, PRICES, WHY};
 use crate::app::App;
 use crate::db::InstanceId;
 
-/// Longest line that is read: a keyword and an id, or a correction with its reason, with room.
+/// Maximum length of a request: a keyword and an id, or a correction with its reason, with room.
 const LINE_BYTES: u64 = 4096;
 /// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Listens until `shutdown`.
 ///
 /// # Errors
-/// When the socket cannot be made.
+/// When the socket cannot be created.
 pub async fn listen(socket: &Path, app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = bind(socket).with_context(|| format!("making the control socket {}", socket.display()))?;
     loop {
@@ -33,7 +33,8 @@ pub async fn listen(socket: &Path, app: App, shutdown: CancellationToken) -> any
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(error = %error, "could not accept a connection on the control socket");
-                    // With no file descriptor left, accept fails again at once: without the pause this loop spins.
+                    // Without a free file descriptor accept fails again at once: without the pause this would be a busy
+                    // loop.
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -52,7 +53,7 @@ async fn attend(stream: UnixStream, app: App) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     timeout(ANSWER_WITHIN, (&mut stream).take(LINE_BYTES).read_line(&mut line)).await.context("nothing was said")??;
-    // Corrections take as long as there are receipts, and report progress: they have no deadline here.
+    // No timeout for corrections: their duration depends on the number of receipts, and they report progress.
     if let Ok(order) = serde_json::from_str::<CorrectionOrder>(&line) {
         return corrections::carry_out(stream, &app, order).await;
     }
@@ -70,7 +71,7 @@ async fn answer(mut stream: BufReader<UnixStream>, app: App, line: &str) -> anyh
         let instance = app.instances.by_id(id).context("there is no such instance")?;
         serde_json::to_string(&app.instances.ledger(&instance))?
     } else {
-        // The line does not say what changed, so everything that a command can change is read again.
+        // The line does not say what changed, so every cache that a command can make stale is reloaded.
         let instance = app.instances.admit(id).await?;
         app.sharing.reload(id).await?;
         app.quota.admission.reload(instance.account).await?;
@@ -80,13 +81,13 @@ async fn answer(mut stream: BufReader<UnixStream>, app: App, line: &str) -> anyh
 }
 
 fn bind(socket: &Path) -> std::io::Result<UnixListener> {
-    // Left behind by a process that was killed. One that still runs holds the listening port, which is bound first.
+    // A stale socket file of a killed process. A running platform holds the listening port, which is bound before this.
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(socket)?;
-    // The socket is the whole authorisation: to open it one must be the user that the platform runs as, or root.
+    // File permissions are the only authorisation: only the user of the platform and root can connect.
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }

@@ -1,5 +1,5 @@
-//! The audit log: actor, action, subject and detail of every change that matters. A module writes its entry in the
-//! transaction that makes the change, so neither exists without the other.
+//! The audit log: actor, action, subject and detail of every security-relevant change. A module writes its entry in the
+//! transaction of the change, so neither exists without the other.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
@@ -57,8 +57,8 @@ pub async fn record(tx: &Tx, clock: &Clock, entry: &AuditEntry<'_>) -> Result<()
     Ok(())
 }
 
-/// Erases the details (addresses, key names) of all entries about `handle`, for an account that is deleted. The entries
-/// stay.
+/// Erases the details (addresses, key names) of all entries about `handle`, when its account is deleted. The entries
+/// themselves stay.
 pub async fn blank_audit_of(tx: &Tx, handle: &str) -> Result<()> {
     row::Entity::update_many()
         .col_expr(row::Column::Detail, Expr::value(""))

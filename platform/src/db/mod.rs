@@ -1,5 +1,5 @@
-//! The database: connection pools and transactions on SQLite or PostgreSQL. No other module depends on which of the two
-//! it is.
+//! The database: connection pools, transactions and migrations on SQLite or PostgreSQL. No other module depends on the
+//! backend.
 
 pub mod audit;
 
@@ -19,7 +19,7 @@ use crate::error::Error;
 
 /// A log filter directive that silences the migrations' progress messages.
 pub const QUIET_LOG: &str = "sea_orm_migration=warn";
-/// Timeout for acquiring a connection or SQLite's write lock.
+/// Timeout for acquiring a connection, which on SQLite includes waiting for the one writer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections for reading. With more connections than cores, statements would queue for a core instead.
 const READ_CONNECTIONS: u32 = 4;

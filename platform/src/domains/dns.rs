@@ -1,4 +1,4 @@
-//! Looking up a domain's proof in DNS, with a timeout, a limit on the size of the answer, and without a cache.
+//! The DNS lookup of a domain's proof: with a timeout, a bound on the examined answer, and no cache.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const MOST_RECORDS: usize = 32;
 /// The name servers to query.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum DnsServer {
-    /// The ones in `/etc/resolv.conf`, which is read at each lookup because it can change.
+    /// The servers in `/etc/resolv.conf`, which is read at each lookup because it can change.
     System,
     Server(SocketAddr),
 }
@@ -33,8 +33,8 @@ impl DnsServer {
             let resolver = self.resolver()?;
             let has_proof = |record: &Record| is_txt_with(record, proof);
             let is_alias = |record: &Record| is_cname_to(record, host);
-            // Names end with a dot: without it the resolver would try the search domains of `/etc/resolv.conf`, and a
-            // record in the operator's own zone could answer for the name.
+            // Fully qualified names, with a trailing dot: otherwise the resolver would also try the search domains of
+            // `/etc/resolv.conf`, and a record in the operator's own zone could answer for the name.
             if any_record(&resolver, &format!("{PROOF_LABEL}{name}."), RecordType::TXT, has_proof).await? {
                 return Ok(true);
             }
@@ -64,10 +64,10 @@ impl DnsServer {
         };
         let options: &mut ResolverOpts = builder.options_mut();
         options.timeout = SERVER_TIMEOUT;
-        // An owner presses "check" right after writing the record. A cached answer without it would be returned until
-        // its time to live ends.
+        // No cache: an owner requests a check right after writing the record, and a cached negative answer would be
+        // returned until its time to live ends.
         options.cache_size = 0;
-        // The CNAME record itself is wanted. By default the resolver follows it and returns only the addresses at its
+        // The CNAME record itself is needed. By default the resolver follows it and returns only the addresses at its
         // end.
         options.preserve_intermediates = true;
         builder.build()
@@ -79,7 +79,7 @@ fn on_port(mut connection: ConnectionConfig, port: u16) -> ConnectionConfig {
     connection
 }
 
-/// Whether an answer contains a record that `matches`. An error when no server answered.
+/// Whether an answer contains a record that `matches`. Fails when no server answered.
 async fn any_record(
     resolver: &TokioResolver,
     name: &str,
@@ -88,7 +88,7 @@ async fn any_record(
 ) -> Result<bool, NetError> {
     match resolver.lookup(name, kind).await {
         Ok(found) => Ok(found.answers().iter().take(MOST_RECORDS).any(matches)),
-        // NXDOMAIN and NODATA are answers. Everything else (SERVFAIL, a timeout) says nothing about the proof.
+        // NXDOMAIN and NODATA are answers. Any other failure (SERVFAIL, a timeout) says nothing about the proof.
         Err(error) if error.is_no_records_found() || error.is_nx_domain() => Ok(false),
         Err(error) => Err(error),
     }
@@ -96,8 +96,8 @@ async fn any_record(
 
 fn is_txt_with(record: &Record, proof: &str) -> bool {
     match &record.data {
-        // A text longer than 255 bytes is split into strings (RFC 1035, 3.3.14). The proof is shorter, so it is one
-        // string.
+        // A text longer than 255 bytes is split into several strings (RFC 1035, 3.3.14). The proof is shorter, so it is
+        // one string.
         RData::TXT(txt) => txt.txt_data.iter().any(|piece| piece.as_ref() == proof.as_bytes()),
         _ => false,
     }

@@ -9,7 +9,7 @@ use crate::db::InstanceId;
 #[derive(Default)]
 pub(super) struct DomainIndex {
     all: HashMap<DomainId, Domain>,
-    /// Instances by proven name. The database allows one proven row a name.
+    /// The instances by proven name. A unique index in the database allows one proven row per name.
     routes: HashMap<String, InstanceId>,
 }
 
@@ -18,19 +18,19 @@ impl DomainIndex {
         self.all.get(&id)
     }
 
-    /// Every domain, in no order.
+    /// All domains, in no particular order.
     pub(super) fn values(&self) -> impl Iterator<Item = &Domain> {
         self.all.values()
     }
 
-    /// The instance that a proven name is routed to.
+    /// The instance to which a proven name is routed.
     pub(super) fn route(&self, name: &str) -> Option<InstanceId> {
         self.routes.get(name).copied()
     }
 
     /// Inserts a domain, or replaces the one with the same id.
     pub(super) fn insert(&mut self, domain: Domain) {
-        // Removed first, because a domain that is no longer proven must also leave the routing table.
+        // Removed first, because a domain that lost its proof must also leave the routing table.
         self.remove(domain.id);
         if let DomainState::Proven { .. } = domain.state {
             self.routes.insert(domain.name.clone(), domain.instance);
@@ -39,7 +39,7 @@ impl DomainIndex {
     }
 
     pub(super) fn remove(&mut self, id: DomainId) {
-        // Only a proven domain owns its route: the claim of another account may have the same name.
+        // Only a proven domain owns its route: another account's claim may have the same name.
         if let Some(domain) = self.all.remove(&id)
             && let DomainState::Proven { .. } = domain.state
         {
@@ -47,7 +47,7 @@ impl DomainIndex {
         }
     }
 
-    /// Notes when the owner last asked for a check.
+    /// Records when the owner last requested a check.
     pub(super) fn note_check(&mut self, id: DomainId, at: Timestamp) {
         if let Some(domain) = self.all.get_mut(&id) {
             domain.asked_at = Some(at);

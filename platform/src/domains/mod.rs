@@ -1,8 +1,9 @@
-//! Custom domains: further hostnames of instances. Any account may claim a name; it is routed to the instance of the
-//! account that proves control of it in DNS, with a TXT record or a CNAME to the instance's host.
+//! Custom domains: further host names of instances. Any account may claim a name; the name is routed to the instance of
+//! the account that proves control of it in DNS, by a TXT record or a CNAME to the instance's host.
 //!
-//! Every request looks its host up, so proven names are held in memory. DNS is queried when an owner asks for a check,
-//! and once a day for each proven name, never because of a visitor. The platform is one process and the only writer.
+//! Every request looks up its host, so a write-through index holds the proven names in memory. DNS is queried when an
+//! owner requests a check, and once a day for each proven name, never because of a visitor. The platform is the only
+//! writer.
 
 mod dns;
 mod index;
@@ -29,7 +30,7 @@ use crate::hosts::{Hosts, VirtualHost};
 use crate::instances::{Instance, Instances};
 use crate::secrets::Token;
 
-/// Most domains that one run of the daily check looks up: a bound on how long a run takes.
+/// Most domains that one run of the daily check looks up: bounds the duration of a run.
 const CHECKS_PER_RUN: usize = 200;
 /// Concurrent lookups of the daily check.
 const CONCURRENT_LOOKUPS: usize = 16;
@@ -46,7 +47,7 @@ struct DomainsInner {
     dns: DnsServer,
     per_account: u32,
     index: RwLock<DomainIndex>,
-    /// Serialises writes. Without it two writes could commit in one order and reach `index` in the other.
+    /// Serializes writes. Otherwise two writes could commit in one order and reach `index` in the other.
     write_lock: tokio::sync::Mutex<()>,
 }
 
@@ -76,12 +77,12 @@ pub struct Domain {
     pub instance: InstanceId,
     /// Lower case, without a trailing dot.
     pub name: String,
-    /// The required text of the TXT record at [`Domain::proof_name`].
+    /// The text that the TXT record at [`Domain::proof_name`] has to contain.
     pub proof: String,
     pub claimed_at: Timestamp,
-    /// When DNS last answered. For a proven domain: when it last showed the proof, or a day without it was counted.
+    /// When DNS last answered. For a proven domain: when it last showed the proof, or when a missed day was counted.
     pub checked_at: Option<Timestamp>,
-    /// When its owner last asked for a check. Not stored: a restart resets this rate limit.
+    /// When the owner last requested a check. Not stored: a restart resets this rate limit.
     #[serde(skip)]
     pub asked_at: Option<Timestamp>,
     #[serde(flatten)]
@@ -92,20 +93,20 @@ pub struct Domain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum DomainState {
-    /// Not proven yet, or no longer.
+    /// Not proven, or no longer.
     Claimed,
-    /// Routed to the instance. `missed`: consecutive daily checks without the proof.
+    /// Routed to the instance. `missed` counts consecutive daily checks without the proof.
     Proven { at: Timestamp, missed: i64 },
 }
 
 impl Domain {
-    /// Whether it is routed to its instance.
+    /// Whether the domain is routed to its instance.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         matches!(self.state, DomainState::Proven { .. })
     }
 
-    /// The name of the TXT record that proves it.
+    /// The name of the TXT record that proves the domain.
     #[must_use]
     pub fn proof_name(&self) -> String {
         format!("{PROOF_LABEL}{}", self.name)
@@ -140,9 +141,8 @@ impl Domains {
     /// Claims a name for `instance`. The claim has no effect until it is proven, and other accounts may claim the same
     /// name.
     ///
-    /// # Errors
-    /// `Invalid` for a name that cannot be registered or belongs to this server; `Conflict` when this instance has
-    /// claimed it already or has the most domains allowed.
+    /// # Errors `Invalid` for a name that cannot be registered or belongs to this server; `Conflict` when this instance
+    /// has already claimed it, or has the most domains allowed.
     pub async fn claim(&self, instance: &Instance, typed: &str) -> Result<Domain> {
         let hosts = &self.0.hosts;
         let own = [hosts.apex.as_str(), hosts.app.as_str(), hosts.instances.as_str()];
@@ -155,7 +155,7 @@ impl Domains {
             id: DomainId(self.0.clock.uuid()),
             instance: instance.id,
             name,
-            // A random token for each claim: the record of one account never proves another account's claim.
+            // Each claim has a random token: the record of one account never proves another account's claim.
             proof: format!("berth-{}", Token::new(&self.0.clock).reveal()),
             claimed_at: self.0.clock.now(),
             checked_at: None,
@@ -163,7 +163,7 @@ impl Domains {
             state: DomainState::Claimed,
         };
         let tx = self.0.db.begin().await?;
-        // Counted in the database, under the write lock: two concurrent claims cannot both take the last place.
+        // Counted under the write lock: two concurrent claims cannot both take the last place.
         if store::count(&tx, instance.id).await? >= u64::from(self.0.per_account) {
             return Err(Error::Conflict(match self.0.per_account {
                 0 => "This server does not offer custom domains.".into(),
@@ -179,10 +179,9 @@ impl Domains {
 
     /// Looks up the proof in DNS at the owner's request, and returns the domain in its new state.
     ///
-    /// # Errors
-    /// `NotFound` when the instance has no such domain; `TooMany` within five seconds of the last check; `Conflict`
-    /// when the proof is missing, or another account has proven the name and can still prove it; `Unavailable` when DNS
-    /// does not answer.
+    /// # Errors `NotFound` when the instance has no such domain; `TooMany` within five seconds of the last check;
+    /// `Conflict` when the proof is missing, or another account has proven the name and can still prove it;
+    /// `Unavailable` when DNS does not answer.
     pub async fn check(&self, instance: &Instance, id: DomainId) -> Result<Domain> {
         let domain = self.find(instance.id, id).ok_or(Error::NotFound)?;
         let now = self.0.clock.now();
@@ -204,8 +203,8 @@ impl Domains {
                 self.store_state(&domain, DomainState::Proven { at, missed: 0 }).await
             }
             ProofLookup::Missing => {
-                // Only the daily check takes a proven domain away, after three days in a row. This lookup must not
-                // change `checked_at` either: with a check a day the owner could put the daily one off for ever.
+                // Only the daily check revokes a proven domain, after three days in a row. This lookup must not change
+                // `checked_at` either: with one manual check a day the owner could postpone the daily check for ever.
                 if !domain.is_proven() {
                     self.store_state(&domain, DomainState::Claimed).await?;
                 }
@@ -224,7 +223,7 @@ impl Domains {
         }
     }
 
-    /// Removes a domain, which is not routed any more. `actor` is written to the audit log.
+    /// Removes a domain, which ends its routing. `actor` is written to the audit log.
     ///
     /// # Errors
     /// `NotFound` when the instance has no such domain.
@@ -250,19 +249,20 @@ impl Domains {
         domains
     }
 
-    /// The entrance for a host that is not below this server's own domains. In memory; called for every request.
+    /// The virtual host for a host name outside this server's own domains. Answered from memory; called for every
+    /// request.
     #[must_use]
     pub fn entrance(&self, host: &str) -> Option<VirtualHost> {
-        // Routing trusts stored proofs and never the DNS of the moment: an A record that points here proves nothing,
-        // since anyone can point a name at any address (DNS rebinding).
+        // Routing trusts stored proofs, never the current DNS: an A record that points here proves nothing, since
+        // anyone can point a name at any address (DNS rebinding).
         let name = rules::normal(Hosts::without_port(host));
         let id = self.look(|index| index.route(&name))?;
         let instance = self.0.instances.by_id(id)?;
         Some(self.0.hosts.virtual_host_of_domain(&name, &instance.handle, id))
     }
 
-    /// Looks up every proven domain that was not checked for a day. A domain without its proof for [`MISSED_DAYS`] days
-    /// in a row is no longer routed. Returns the number of domains that were lost.
+    /// Looks up every proven domain that was not checked for a day. A domain without its proof for [`MISSED_DAYS`]
+    /// consecutive days is no longer routed. Returns the number of domains lost.
     pub async fn recheck_proofs(&self) -> Result<u64> {
         let now = self.0.clock.now();
         let is_due = |domain: &&Domain| domain.is_proven() && rules::is_due(domain.checked_at, now);
@@ -277,9 +277,9 @@ impl Domains {
         let mut lost = 0;
         for (domain, lookup) in results {
             let DomainState::Proven { at, missed } = domain.state else { continue };
-            // The owner may have removed or checked the domain during the lookups. Their result is newer than this one.
+            // TOCTOU: the owner may have removed or checked the domain during the lookups. That result is newer.
             let is_unchanged = self.find(domain.instance, domain.id).is_some_and(|now| now.state == domain.state);
-            // A timeout is not stored: the next run asks again, and an outage of DNS must not count as a missing proof.
+            // A timeout is not stored: the next run retries, and a DNS outage must not count as a missing proof.
             if lookup == ProofLookup::NoAnswer || !is_unchanged {
                 continue;
             }
@@ -310,11 +310,11 @@ impl Domains {
     }
 
     /// Takes the name from the account that has proven it, if that account's proof is missing now: the name was sold or
-    /// given up. `Conflict` when the proof is still there.
+    /// given up. `Conflict` while the proof is still there.
     async fn take_from_holder(&self, domain: &Domain) -> Result<()> {
         let holder = |other: &&Domain| other.name == domain.name && other.id != domain.id && other.is_proven();
         let Some(holder) = self.look(|index| index.values().find(holder).cloned()) else { return Ok(()) };
-        // A timeout protects the holder. Otherwise an attacker who can disturb our DNS could take over names.
+        // Fails towards the holder: otherwise an attacker who can disturb our DNS could take over names.
         if self.look_up(&holder).await != ProofLookup::Missing {
             return Err(Error::Conflict(
                 "Another account proved this domain, and its proof is still in DNS. Take that record out, and try again."
@@ -326,8 +326,8 @@ impl Domains {
     }
 
     async fn look_up(&self, domain: &Domain) -> ProofLookup {
-        // A CNAME to the host of a deleted account proves nothing, and its handle is never given again, so a dangling
-        // alias cannot be taken over by another account.
+        // Dangling CNAME: an alias to the host of a deleted account proves nothing, and its handle is never reused, so
+        // another account cannot take the name over.
         let Some(instance) = self.0.instances.by_id(domain.instance) else { return ProofLookup::Missing };
         let host = self.0.hosts.instance_host(&instance.handle);
         self.0.dns.look_up(&domain.name, &domain.proof, &host).await

@@ -1,4 +1,4 @@
-//! Pure rules of custom domains: which names can be claimed, and when a missing proof takes a name away.
+//! Pure rules of custom domains: which names can be claimed, and when a missing proof revokes a name.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::clock::Timestamp;
 pub const MISSED_DAYS: i64 = 3;
 /// Interval of the check of a proven domain.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
-/// Shortest time between two checks at an owner's request.
+/// Shortest time between two checks at the owner's request (rate limit).
 pub const MANUAL_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Prefix of a domain in the name of its TXT record.
+/// Prefix of the domain in the name of its TXT record.
 pub const PROOF_LABEL: &str = "_berth.";
 
 /// Longest name, in bytes: 253 (RFC 1035, 2.3.4, in text form) minus the prefix of the proof.
@@ -35,14 +35,13 @@ const UNREGISTRABLE: [&str; 14] = [
     "onion",
     "alt",
 ];
-/// The infrastructure domain of DNS.
+/// The infrastructure top-level domain of DNS.
 const INFRASTRUCTURE: &str = "arpa";
 
-/// Parses and normalises a domain as typed by its owner: lower case, without a trailing dot. `own` are the domains of
+/// Parses and normalizes a domain as typed by its owner: lower case, without a trailing dot. `own` are the domains of
 /// this installation.
 ///
-/// # Errors
-/// A sentence for the owner.
+/// # Errors A sentence for the owner.
 pub fn parse_name(typed: &str, own: &[&str]) -> Result<String, &'static str> {
     let name = normal(typed.trim());
     if !name.is_ascii() {
@@ -68,15 +67,15 @@ pub fn parse_name(typed: &str, own: &[&str]) -> Result<String, &'static str> {
     Ok(name)
 }
 
-/// A name in the form that is compared: lower case, without a trailing dot.
+/// The canonical form of a name, for comparison: lower case, without a trailing dot.
 #[must_use]
 pub fn normal(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Whether this is an LDH label: letters, digits and hyphens (RFC 5890, 2.3.1).
+/// Whether this is an LDH label (letters, digits, hyphens; RFC 5890, 2.3.1).
 fn is_label(label: &str) -> bool {
-    // Hyphens in the third and fourth place are reserved for encodings, of which only `xn--` (Punycode) is in use.
+    // Hyphens in third and fourth place are reserved for encodings, of which only `xn--` (Punycode) is in use.
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let has_prefix = label.as_bytes().get(2..4) == Some(b"--");
     (1..=LONGEST_LABEL).contains(&label.len())
@@ -107,7 +106,7 @@ pub enum DailyCheck {
     Lost,
 }
 
-/// Evaluates the daily check of a domain that missed its proof on `missed` consecutive days before.
+/// Evaluates the daily check of a domain whose proof was missing on the `missed` previous days.
 #[must_use]
 pub fn daily_check(lookup: ProofLookup, missed: i64) -> DailyCheck {
     match lookup {
@@ -121,7 +120,7 @@ pub fn daily_check(lookup: ProofLookup, missed: i64) -> DailyCheck {
 /// Whether the check of a proven domain is due.
 #[must_use]
 pub fn is_due(checked_at: Option<Timestamp>, now: Timestamp) -> bool {
-    // A time in the future means that the clock was set back. Then the check is due, instead of at some distant time.
+    // A time in the future means that the clock was set back. The check is then due now, not at some distant time.
     checked_at.is_none_or(|at| now.since(at) >= CHECK_INTERVAL || at > now)
 }
 

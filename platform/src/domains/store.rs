@@ -34,7 +34,7 @@ pub(super) async fn insert(tx: &Tx, domain: &Domain) -> Result<()> {
     Ok(())
 }
 
-/// `false` when the instance has no such domain.
+/// Deletes a domain; `false` when the instance has no such domain.
 pub(super) async fn delete(tx: &Tx, instance: InstanceId, id: DomainId) -> Result<bool> {
     let gone = row::Entity::delete_many()
         .filter(row::Column::Id.eq(id.0))
@@ -50,8 +50,8 @@ pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
     Ok(())
 }
 
-/// Stores the state of a domain. `Conflict` when another account has proven the same name. Without such a row it does
-/// nothing.
+/// Stores the state of a domain. `Conflict` when another account has proven the same name. Does nothing without such a
+/// row.
 pub(super) async fn set_state(tx: &Tx, id: DomainId, state: DomainState, checked_at: Option<Timestamp>) -> Result<()> {
     let (proven_at, missed) = match state {
         DomainState::Claimed => (None, 0),
@@ -66,7 +66,8 @@ pub(super) async fn set_state(tx: &Tx, id: DomainId, state: DomainState, checked
         .await;
     match written {
         Ok(_) => Ok(()),
-        // A partial unique index on the proven rows decides between two accounts that prove a name at the same moment.
+        // Compare-and-set by the database: a partial unique index on the proven rows decides between two accounts that
+        // prove a name at the same moment.
         Err(error) if db::is_duplicate(&error) => {
             Err(Error::Conflict("Another account just proved this domain.".into()))
         }

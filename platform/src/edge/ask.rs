@@ -1,8 +1,8 @@
-//! Caddy's on-demand TLS question: may a certificate be requested for this host name? Answered from memory, fails
-//! closed.
+//! On-demand TLS: the `ask` endpoint, at which Caddy asks whether it may request a certificate for a host name.
+//! Answered from memory; fails closed.
 //!
-//! Only names that are in use are allowed. Otherwise anyone could point DNS names at this server and use up the
-//! certificate authority's rate limit. While that limit is used up, a new name is refused until its turn comes.
+//! Only names in use are allowed. Otherwise anyone could point DNS names at this server and exhaust the certificate
+//! authority's rate limit. While that limit is exhausted, a new name is refused until its slot in the queue comes up.
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -27,15 +27,15 @@ pub async fn ask(State(app): State<App>, Query(query): Query<AskQuery>) -> Statu
 }
 
 fn decide(app: &App, domain: &str) -> AskOutcome {
-    // The syntax first, because it costs nothing: names that are probed at random seldom get further.
+    // The syntax is checked first because it needs no look-up: names that are probed at random seldom get further.
     match app.config.hosts.classify(domain) {
         Some(HostKind::Apex | HostKind::App) => AskOutcome::Allowed,
         Some(HostKind::Instance(handle)) => match is_served(app, &handle, |_| true) {
             AskOutcome::Allowed if !app.certificates.may_issue_now(&handle) => AskOutcome::Queued,
             outcome => outcome,
         },
-        // The sixteen ports of one owner would use up a week's certificates of everyone. Where the authority limits
-        // them, ports are reached below a path, which needs none.
+        // Sixteen ports of one owner could exhaust everyone's weekly certificates. Where the authority has a rate
+        // limit, ports are reached below a path of the instance's own host, which needs no further certificate.
         Some(HostKind::Port(..)) if app.certificates.are_counted() => AskOutcome::NotOurs,
         Some(HostKind::Port(handle, port)) => is_served(app, &handle, |instance| instance.has_open(port)),
         // A custom domain counts against its own registered domain's limit, so it never queues.

@@ -1,6 +1,7 @@
-//! The signed identity assertion (`X-Berth-Assertion`), by which the program inside can tell who visits from a forgery.
+//! The signed identity assertion (`X-Berth-Assertion`): a short-lived HMAC-SHA-256 token by which the program inside
+//! the instance verifies the visitor's identity.
 //!
-//! Signed with HMAC-SHA-256. One signature serves all requests of a second that have the same visitor and instance.
+//! A signature is cached for one second and shared by all requests with the same visitor and instance.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +20,7 @@ use crate::secrets;
 /// How long an assertion is valid.
 const VALID_SECONDS: i64 = 60;
 
-/// The assertions of the current second: for each instance the one that was signed last.
+/// The cache of the current second's assertions: for each instance, the last one signed.
 #[derive(Default)]
 pub(super) struct AssertionCache(Mutex<AssertionsOfOneSecond>);
 
@@ -36,16 +37,18 @@ struct CachedAssertion {
 }
 
 impl AssertionCache {
-    /// The assertion that `user` visits, or that the visitor is not known: `v1.PAYLOAD.MAC`, both base64url. The MAC is
-    /// HMAC-SHA-256 of `v1.PAYLOAD`; its key is the SHA-256 of the instance token, which only the instance and we know.
+    /// The assertion of the visitor's handle, or of an anonymous visitor where `user` is `None`: `v1.PAYLOAD.MAC`,
+    /// payload and MAC in base64url. The MAC is HMAC-SHA-256 of `v1.PAYLOAD`; its key is the SHA-256 of the instance
+    /// token, which only the instance and the platform know.
     pub(super) fn of(&self, instance: &Instance, user: Option<&Handle>, now: Timestamp) -> HeaderValue {
         let (until, token_hash) = (now.seconds() + VALID_SECONDS, instance.token_hash().unwrap_or_default());
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Replaced as a whole, so the cache is never larger than the instances that were visited within one second.
+        // The whole map is replaced each second, so the cache never holds more than the instances visited in one
+        // second.
         if cache.until != until {
             *cache = AssertionsOfOneSecond { until, last: HashMap::new() };
         }
-        // The key is compared too: an instance that got a new container within this second has a new token.
+        // The key is compared too: an instance whose container was replaced within this second has a new token.
         if let Some(last) = cache.last.get(&instance.id)
             && last.user.as_ref() == user
             && last.token_hash == token_hash
@@ -59,8 +62,8 @@ impl AssertionCache {
 }
 
 fn sign(instance: InstanceId, user: Option<&Handle>, until: i64, token_hash: &[u8]) -> HeaderValue {
-    // The payload names the instance, so that one instance cannot replay the assertion at another; the keys differ as
-    // well.
+    // The payload names the instance, so that an assertion cannot be replayed at another instance. The keys differ per
+    // instance as well: either check alone would do.
     let payload = json!({ "user": user, "instance": instance, "until": until }).to_string();
     let signed = format!("v1.{}", URL_SAFE_NO_PAD.encode(payload));
     let mac = secrets::mac(token_hash, signed.as_bytes());

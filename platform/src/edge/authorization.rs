@@ -1,5 +1,5 @@
-//! Authorisation: who visits, and whether they may. Decided in this one place, once for each request, before anything
-//! wakes.
+//! Authorization: identifies the visitor of a request and decides whether they may pass. The only place that decides
+//! it; runs once for each request, before the instance wakes.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::peer;
 use crate::sharing::{AccessDecision, Visitor};
 
 impl Edge {
-    /// Authorises a request to `program`, which is `None` when it cannot be told yet. Returns `None` for a visitor who
-    /// is not logged in, at a path that is not public.
+    /// Authorizes a request to `program`. `program` is `None` while the port is unknown: a closed port, or a path that
+    /// is about to be redirected. Returns `None` for a visitor who is not logged in and a path that is not public.
     pub(super) async fn authorize(
         self: &Arc<Self>,
         host: &ResolvedHost,
@@ -24,8 +24,8 @@ impl Edge {
         parts: &Parts,
     ) -> Result<Option<Arc<Visit>>, EdgeRefusal> {
         let (sharing, path) = (&self.app.sharing, deciding_path(parts));
-        // Further ports are for the owner alone, and so is the knowledge whether there are any: nothing but the program
-        // on the contract's port can be shared.
+        // Further ports are for the owner alone, and so is the knowledge whether any is open: only the program on the
+        // contract's port can be shared.
         let is_own = program.is_some_and(|program| program.port.is_none());
         let admit = |visitor: &Visitor| match visitor {
             Visitor::Guest(_) | Visitor::Stranger if !is_own => AccessDecision::Refused,
@@ -35,15 +35,15 @@ impl Edge {
         let origin_allowed = cross_origin::is_allowed(parts, &host.virtual_host.origin);
         let has_cookie = cookies::is_present(&parts.headers, cookies::SESSION);
         let visitor = match self.visitor(host, &parts.headers).await? {
-            // Two session cookies, of which a script of this host planted one. Sent to log in, the browser would come
-            // back with a third that is ambiguous as well, and so on for ever.
+            // Two session cookies: a script of this host planted the second. A redirect to the login would only add a
+            // third that is ambiguous as well: an endless redirect loop.
             Visitor::Stranger if !is_public && cookies::is_ambiguous(&parts.headers, cookies::SESSION) => {
                 return Err(EdgeRefusal::TwoCookies);
             }
             Visitor::Stranger if !is_public => return Ok(None),
             Visitor::Stranger if !has_cookie => Visitor::Stranger,
-            // CSRF: a page of another site sends the visitor's cookie along. Public paths it may read, as anyone may,
-            // but not in the visitor's name.
+            // CSRF: a page of another site sends the visitor's cookie along. It may read public paths, as anyone may,
+            // but not with the visitor's identity.
             _ if !origin_allowed && is_public && cross_origin::is_read_only(parts) => Visitor::Stranger,
             _ if !origin_allowed => return Err(EdgeRefusal::OtherOrigin(host.virtual_host.origin.clone())),
             visitor => visitor,
@@ -53,11 +53,11 @@ impl Edge {
             Visitor::Guest(handle) if admission == AccessDecision::Refused => {
                 return Err(EdgeRefusal::NotShared { host: host.virtual_host.host.clone(), handle: handle.clone() });
             }
-            // Rate limited by address, before the instance sees anything of it.
+            // A stranger's requests are rate limited by address, before the instance sees any of them.
             Visitor::Stranger => sharing.count_request(peer::address(&parts.headers))?,
             Visitor::Owner | Visitor::Guest(_) => {}
         }
-        // Kept to check later that the session is still valid. A visitor who counts as a stranger is not tied to one.
+        // The token is kept to revalidate the session later. A visitor who is treated as a stranger has no session.
         let session = cookies::get(&parts.headers, cookies::SESSION).filter(|_| visitor != Visitor::Stranger);
         Ok(Some(Arc::new(Visit {
             edge: Arc::clone(self),
@@ -71,7 +71,7 @@ impl Edge {
         })))
     }
 
-    /// The visitor, by the session cookie of this host that the request carries.
+    /// The visitor, identified by this host's session cookie.
     pub(super) async fn visitor(&self, host: &ResolvedHost, headers: &HeaderMap) -> Result<Visitor, EdgeRefusal> {
         match cookies::get(headers, cookies::SESSION) {
             Some(token) => self.visitor_with(host, token).await,
@@ -79,7 +79,8 @@ impl Edge {
         }
     }
 
-    /// The visitor that the session `token` belongs to. A token of another host is not one of this host's sessions.
+    /// The visitor to whom the session `token` belongs. A token of another host is rejected: each session has one
+    /// audience.
     pub(super) async fn visitor_with(&self, host: &ResolvedHost, token: &str) -> Result<Visitor, EdgeRefusal> {
         let session = self.app.accounts.authenticate(&host.virtual_host.audience, token).await?;
         Ok(match session {
@@ -90,8 +91,8 @@ impl Edge {
     }
 }
 
-/// The path that is looked up in the shares. A WebDAV request with a `Destination` (COPY or MOVE, RFC 4918 10.3) names
-/// a second path; it needs access to the whole, so that a share of one path cannot write to another.
+/// The path that is looked up in the shares. A WebDAV request with a `Destination` header (COPY or MOVE, RFC 4918 10.3)
+/// names a second path. It needs access to `/`, so that a share of one path never allows a write to another.
 fn deciding_path(parts: &Parts) -> &str {
     if parts.headers.contains_key("destination") { "/" } else { parts.uri.path() }
 }

@@ -6,13 +6,13 @@
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 
-/// Whether the visitor's session counts for this request: it comes from the instance's own pages, or is a navigation
-/// that a person began (typed, or a link).
+/// Whether the visitor's session may be used for this request: the request comes from the instance's own pages, or is a
+/// top-level navigation by the user (a typed address or a link).
 pub(super) fn is_allowed(parts: &Parts, origin: &str) -> bool {
     may_pass(&parts.method, &parts.headers, origin)
 }
 
-/// Whether a request has a safe method (RFC 9110 9.2.1) and asks for no upgrade.
+/// Whether a request has a safe method (RFC 9110 9.2.1) and asks for no protocol upgrade.
 pub(super) fn is_read_only(parts: &Parts) -> bool {
     reads_only(&parts.method, &parts.headers)
 }

@@ -1,5 +1,5 @@
-//! The hand-off of a login from the app host to an instance's host, by a single-use code with PKCE. Each host gets a
-//! session cookie of its own; no cookie is shared between hosts.
+//! Single sign-on from the app host to an instance's host: a hand-off by a single-use authorization code with PKCE (RFC
+//! 7636). Each host has a session cookie of its own; no cookie is shared between hosts.
 //!
 //! ```text
 //! alice.example.com/x  --302-->  app.example.com/hand-off?host&state&challenge
@@ -26,10 +26,10 @@ use crate::peer::Client;
 use crate::secrets::Token;
 use crate::sharing::Visitor;
 
-/// How long a person may take to log in before the pending cookie, and with it the way back, expires.
+/// How long a person may take to log in. Afterwards the pending cookie, which holds the path to return to, expires.
 const PENDING_SECONDS: u64 = 30 * 60;
-/// A longer path is not kept over a login, and the person lands on the front page. In base64 it has to fit into a
-/// cookie, which browsers limit to 4 KiB.
+/// The longest path that is remembered over a login; with a longer one the person lands on the front page. The path is
+/// stored base64-encoded in a cookie, and browsers limit a cookie to 4 KiB.
 const LONGEST_PATH: usize = 1500;
 
 #[derive(Deserialize)]
@@ -39,7 +39,7 @@ struct CallbackQuery {
 }
 
 impl Edge {
-    /// Whether the session of this request is still valid. Does not prolong it.
+    /// Whether the session of this request is still valid. Does not extend its idle timeout.
     pub(super) async fn session_is_valid(&self, host: &ResolvedHost, headers: &HeaderMap) -> bool {
         let Some(token) = cookies::get(headers, cookies::SESSION) else { return false };
         matches!(self.app.accounts.is_live(&host.virtual_host.audience, token).await, Ok(true))
@@ -68,7 +68,7 @@ impl Edge {
         Ok((StatusCode::FOUND, [cookie, (header::LOCATION, url(&to)), NO_STORE]).into_response())
     }
 
-    /// `GET /.berth/callback`: redeems the code with which the app host redirected back, and sets the session cookie.
+    /// `GET /.berth/callback`: redeems the code that the app host put into the redirect, and sets the session cookie.
     pub(super) async fn callback(
         &self,
         host: &ResolvedHost,
@@ -89,8 +89,8 @@ impl Edge {
             return Err(EdgeRefusal::NoCookie);
         }
         let session = match &pending {
-            // The state ties the callback to the browser that began (login CSRF): without it, a link could log a
-            // visitor in to the session of another account.
+            // The state binds the callback to the browser that began the hand-off. Without it, login CSRF: a prepared
+            // link could log a visitor in to the session of another account.
             Some((state, verifier, _)) if *state == callback.state => {
                 let audience_host = &host.virtual_host.host;
                 self.app.accounts.hand_off_redeem(audience_host, &callback.code, state, verifier, client).await?
@@ -124,7 +124,7 @@ fn delete_pending() -> [(header::HeaderName, header::HeaderValue); 2] {
     [cookies::set(cookies::PENDING, "", 0), NO_STORE]
 }
 
-/// Whether it is a path on this host, against open redirects: browsers read `//evil` and `/\evil` as another host.
+/// Whether the path stays on this host. Prevents open redirects: browsers read `//evil` and `/\evil` as another host.
 fn is_local(path: &str) -> bool {
     path.starts_with('/') && !path.starts_with("//") && !path.starts_with("/\\")
 }

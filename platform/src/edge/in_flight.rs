@@ -1,5 +1,5 @@
-//! The limit on requests in flight to one instance: a program that never answers must not use up the platform's memory
-//! and connections.
+//! The concurrency limit per instance: bounds the requests in flight, so that a program that never answers cannot
+//! exhaust the platform's memory and connections.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,23 +8,24 @@ use crate::db::InstanceId;
 
 /// Requests to one instance at a time, including those held while it wakes and upgraded connections.
 pub(super) const MOST: usize = 256;
-/// The limit for a request that is not the owner's, counted over all. The other half thus stays free for the owner.
+/// The limit for guests and strangers, compared with the count of all requests in flight. The other half thus stays
+/// free for the owner.
 pub(super) const MOST_WITH_VISITORS: usize = MOST / 2;
 
 /// Counts the requests in flight of each instance that has any.
 #[derive(Clone, Default)]
 pub(super) struct InFlightLimit(Arc<Mutex<HashMap<InstanceId, usize>>>);
 
-/// Counts as one request in flight until it is dropped.
+/// One request in flight; dropping it ends the count.
 pub(super) struct InFlightPermit {
     limit: InFlightLimit,
     instance: InstanceId,
 }
 
 impl InFlightLimit {
-    /// `None` when the instance has `most` requests in flight.
+    /// Takes a permit; `None` when the instance has `most` requests in flight already.
     pub(super) fn acquire(&self, instance: InstanceId, most: usize) -> Option<InFlightPermit> {
-        // A map in place of a semaphore for each instance: the limit depends on who asks, and idle instances cost
+        // A map instead of a semaphore for each instance: the limit depends on the visitor, and idle instances cost
         // nothing.
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let requests = counts.entry(instance).or_default();

@@ -1,7 +1,8 @@
-//! The edge: the reverse proxy in front of all instances. It authorises a request, wakes the instance and forwards.
+//! The edge: the reverse proxy in front of all instances. It authorizes a request, wakes the instance and forwards the
+//! request.
 //!
-//! A request passes these steps, each in a file of its own: `program` (which port inside), `authorization` (who
-//! visits), `in_flight` (how many at a time), `passive_requests` (does it count as activity), `wake`, `proxy`.
+//! A request passes these steps, each in a file of its own: `program` (port routing), `authorization` (the visitor and
+//! their access), `in_flight` (concurrency limit), `passive_requests` (crawlers and prefetches), `wake`, `proxy`.
 
 mod ask;
 mod assertion;
@@ -52,7 +53,7 @@ use crate::sharing::Visitor;
 /// Paths below this one on an instance's host belong to the edge and never reach the container.
 const EDGE_PATHS: &str = "/.berth/";
 
-/// The edge of this platform. Shared: each request keeps it alive to its end.
+/// The edge of this platform. Shared by `Arc`: each request holds a reference until it ends.
 pub struct Edge {
     app: App,
     connections: ConnectionPool,
@@ -116,7 +117,7 @@ impl Edge {
             let client = Client::from_headers(&parts.headers);
             return Ok(Box::pin(self.accept_webhook(&host.instance, parts, body, &client)).await);
         }
-        // An error is held back until the visitor is authorised: whether a port is open is for its owner to know.
+        // A closed port is reported only after authorization: whether a port is open is for its owner to know.
         let requested = Program::requested(&host.instance, &host.virtual_host, &mut parts.uri);
         let program = requested.as_ref().ok().and_then(Option::as_ref);
         let Some(visit) = self.authorize(&host, program, &parts).await? else {
@@ -129,7 +130,7 @@ impl Edge {
         self.pass_on(visit, parts, body).await
     }
 
-    /// Wakes the instance for an authorised request if need be, and forwards the request.
+    /// Wakes the instance for an authorized request if need be, and forwards the request.
     async fn pass_on(&self, visit: Arc<Visit>, parts: Parts, body: Body) -> Result<Response, EdgeRefusal> {
         let instance = &visit.instance;
         let most = if visit.visitor == Visitor::Owner { in_flight::MOST } else { in_flight::MOST_WITH_VISITORS };
@@ -143,8 +144,9 @@ impl Edge {
                 EdgeRefusal::AsleepToVisitors(None)
             });
         }
-        // Counted before it is checked whether the instance is awake. The other way round, a freeze decided in between
-        // would not see this request; now the reconciler sees it and thaws again.
+        // Race with the reconciler: the work is counted before the state is checked. In the reverse order, a freeze
+        // decided in between would not see this request. In this order the reconciler sees the work and thaws the
+        // instance again.
         let work = instance.begin_work(kind);
         let delay = match self.ensure_awake(&visit, &parts).await? {
             WakeOutcome::Awake(delay) => delay,
@@ -187,11 +189,11 @@ fn too_busy() -> EdgeRefusal {
     EdgeRefusal::Ours(Error::Unavailable { message: message.into(), retry_after: Duration::from_secs(5) })
 }
 
-/// Whether a browser opens a page with this request: then refusals and waits are pages. For all others they are
-/// problem+json and held requests.
+/// Whether a browser opens a page with this request. If so, refusals and waiting are shown as pages; all other requests
+/// get problem+json, or are held.
 ///
 /// Narrower than "accepts HTML". A submitted form is held until the instance is awake, because a waiting page in its
-/// place would lose its body. So are a frame, an image and a script's fetch, where a page would not be seen.
+/// place would lose its body. A frame, an image or a script's fetch is held too, because it would not show a page.
 fn opens_page(parts: &Parts) -> bool {
     parts.method == Method::GET
         && parts.headers.get("sec-fetch-dest").is_none_or(|dest| dest == "document")

@@ -9,23 +9,23 @@ use crate::http::headers;
 use crate::http::page::Page;
 use crate::instances::WakeStage;
 
-/// Shown while the instance wakes. It loads the instance by itself.
+/// Shown while the instance wakes. The page loads the instance once it is awake.
 #[derive(Template)]
 #[template(path = "edge/waiting.html")]
 pub struct WaitingPage {
     pub handle: String,
-    /// The full address, which a browser without scripts loads again. A refresh without an address would not do: at a
-    /// URL with a fragment it navigates to that fragment of the current page (WHATWG HTML, "navigate"), and waits for
-    /// ever.
+    /// The full address, which the page reloads in browsers without scripts. A `Refresh` without an address does not
+    /// work: at a URL with a fragment it navigates to that fragment of the current page (WHATWG HTML, "navigate"), so
+    /// the page never reloads.
     pub address: String,
     pub stage: WakeStage,
     pub failure: Option<String>,
-    /// The owner's link back. `None` for other visitors, who see progress only as the page reloads, and not why it
-    /// failed.
+    /// The link to the owner's dashboard. `None` for other visitors: their page reloads to show progress, and does not
+    /// say why a wake failed.
     pub dashboard: Option<String>,
 }
 
-/// A refusal in words, with a link to go on.
+/// A refusal as a sentence, with a link to continue.
 #[derive(Template)]
 #[template(path = "edge/message.html")]
 pub struct MessagePage {
@@ -36,7 +36,7 @@ pub struct MessagePage {
 }
 
 impl WaitingPage {
-    /// The status still says `Ready` from the last wake until the next one has begun.
+    /// `stage` stays `Ready` from the last wake until the next wake begins; such a status is shown as `Asked`.
     fn steps(&self) -> [WakeStep; 4] {
         format::steps(if self.stage == WakeStage::Ready { WakeStage::Asked } else { self.stage })
     }

@@ -1,10 +1,10 @@
-//! Passive requests: prefetches, health checks, crawlers and link previews. They wake no instance and keep none awake.
+//! Passive requests (prefetches, health checks, crawlers, link previews): they wake no instance and keep none awake.
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 
-/// Crawlers, link previews and monitors, by the product name in their `User-Agent`. This list saves wakes and is no
-/// access control: a client that names itself otherwise is treated as a person's.
+/// The product names by which crawlers, link previews and monitors identify themselves in `User-Agent`. The list saves
+/// wakes and is no access control: a client that sends another name is treated as a person's browser.
 const AUTOMATED_AGENTS: [&str; 36] = [
     // Search engines.
     "Googlebot",
@@ -51,7 +51,7 @@ const AUTOMATED_AGENTS: [&str; 36] = [
 /// Whether a request is passive: no person waits for its answer.
 pub(super) fn is_passive(parts: &Parts) -> bool {
     let path = parts.uri.path();
-    // No page is shown by a HEAD; monitors and link checkers send it.
+    // A HEAD request never shows a page; monitors and link checkers send it.
     parts.method == Method::HEAD
         || matches!(path, "/favicon.ico" | "/robots.txt")
         || path.starts_with("/.well-known/")
@@ -59,8 +59,8 @@ pub(super) fn is_passive(parts: &Parts) -> bool {
         || is_automated(&parts.headers)
 }
 
-/// Whether a browser fetches this before the person asked for it. `Sec-Purpose` is the standard header (Fetch
-/// Standard), the others were sent by older browsers.
+/// Whether a browser prefetches this URL before the person opens it. `Sec-Purpose` is the standard header (Fetch
+/// Standard); older browsers sent the others.
 fn is_prefetch(headers: &HeaderMap) -> bool {
     ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
         headers
@@ -71,7 +71,7 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
 
 fn is_automated(headers: &HeaderMap) -> bool {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    // Compared word by word: "CUBOT", a telephone, contains the name of a bot.
+    // Compared word by word: "CUBOT", the name of a phone, contains the name of a bot.
     let mut words = agent.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     words.any(|word| AUTOMATED_AGENTS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
@@ -90,7 +90,7 @@ mod tests {
             (false, "POST", "/", "user-agent", "curl/8.5.0"),
             (false, "GET", "/robots.txt.html", "user-agent", FIREFOX),
             (false, "GET", "/a/favicon.ico", "user-agent", FIREFOX),
-            // A telephone of that name, and a person's own program.
+            // A phone of that name, and a person's own program.
             (
                 false,
                 "GET",

@@ -1,5 +1,5 @@
-//! Port routing: which program inside the instance a request is for. That is the one on the contract's port, or one on
-//! a further port that the owner opened, reached by a host of its own or below a path.
+//! Port routing: selects the program inside the instance that a request is for. Either the program on the contract's
+//! port, or one on a further port that the owner opened, reached by a host of its own or below a path.
 //!
 //! ```text
 //! https://alice.example.com/x              /x of the instance's own port
@@ -20,18 +20,18 @@ use crate::instances::Instance;
 /// The prefix of paths that name a port.
 const PORT_PREFIX: &str = "/_port/";
 
-/// The program inside an instance that a request is for.
+/// The program inside an instance to which a request is routed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Program {
-    /// `None`: the one on the contract's port.
+    /// `None` for the program on the contract's port.
     pub port: Option<u16>,
-    /// What was stripped from the path. Sent as `X-Forwarded-Prefix`, for the program to put before its own links.
+    /// The prefix that was stripped from the path. Sent as `X-Forwarded-Prefix`; the program puts it before its links.
     pub prefix: Option<String>,
 }
 
 impl Program {
-    /// Reads the program from the virtual host and the path, and strips the port's prefix from `target`. Returns `None`
-    /// when the slash behind the port is missing: relative links of a page at `/_port/3000` would resolve to `/_port/`.
+    /// Routes by virtual host and path, and strips the port's prefix from `target`. Returns `None` when the slash after
+    /// the port is missing: relative links of a page at `/_port/3000` would resolve to `/_port/`.
     ///
     /// # Errors
     /// When the port is not open.
@@ -54,7 +54,7 @@ impl Program {
         Ok(Some(Self { port: Some(port), prefix }))
     }
 
-    /// The address and port on which it listens.
+    /// The address and port on which the program listens.
     pub(super) fn socket(&self, instance: &Instance) -> SocketAddr {
         match self.port {
             Some(port) => SocketAddr::from((instance.address(), port)),
@@ -69,7 +69,7 @@ fn split(target: &Uri) -> Option<(&str, &str)> {
     Some(below.split_at(below.find(['/', '?']).unwrap_or(below.len())))
 }
 
-/// Redirects to the same address with a slash behind the port.
+/// Redirects to the same address with a slash after the port.
 pub(super) fn redirect_with_slash(target: &Uri) -> Response {
     let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
     let to = format!("{}/{query}", target.path());

@@ -49,17 +49,17 @@ pub(super) enum EdgeRefusal {
     TooManyWaiting,
     /// The instance did not become ready in time, or failed to start for the given reason.
     NotReady(Option<String>),
-    /// The connection to the container failed before the head of the response.
+    /// The connection to the container failed before the head of the response arrived.
     Upstream(&'static str),
     /// The container has had the whole request for ten minutes without answering.
     TooSlow,
-    /// The body has more than this many bytes.
+    /// The body is larger than this many bytes.
     TooLarge(u64),
-    /// The client announced a body and stopped sending it.
+    /// The client announced a body and then stopped sending.
     Stalled,
-    /// The request body ended early, or is not chunked as it should be.
+    /// The request body ended early, or its chunked encoding is malformed.
     BrokenBody,
-    /// The browser sends one of our cookies with two values: a script of this host planted one.
+    /// The browser sends two values for one of our cookies: a script of this host planted the second.
     TwoCookies,
     /// An error of the platform.
     Ours(Error),
@@ -81,13 +81,13 @@ impl EdgeRefusal {
         } else {
             problem.json("")
         };
-        // Deletes the planted cookie with ours, or the browser would be refused for as long as it keeps both.
+        // Both cookies are deleted. Otherwise the browser would be refused for as long as it keeps both.
         if two_cookies {
             for cookie in cookies::delete_all() {
                 response.headers_mut().append(header::SET_COOKIE, cookie);
             }
         }
-        // No cache may show a refusal in the place of the instance's own page.
+        // No cache may serve a refusal in place of the instance's own page.
         response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         response
     }
@@ -205,8 +205,8 @@ impl EdgeRefusal {
     }
 }
 
-/// Refuses every visitor of an account that is suspended or scheduled for deletion. Both end all sessions, so the owner
-/// cannot be told apart from others here.
+/// Refuses every visitor of an account that is suspended or scheduled for deletion. Both end all sessions, so the edge
+/// cannot tell the owner from others.
 pub(super) fn refuse_closed(wish: Wish) -> Result<(), EdgeRefusal> {
     match wish {
         Wish::Suspended => {

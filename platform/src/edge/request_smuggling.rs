@@ -1,8 +1,8 @@
-//! The guard against request smuggling: requests that two HTTP parsers could read differently, and heads beyond the
-//! limits, are refused before anything else is decided about them.
+//! The guard against request smuggling: refuses requests that two HTTP parsers could read differently, and heads beyond
+//! the limits, before anything else is decided.
 //!
-//! Smuggling lives on disagreement about where a request ends (RFC 9112 11.2). hyper and Caddy refuse most such
-//! requests themselves. These checks are repeated here so that the edge is safe whatever stands before and behind it.
+//! Smuggling needs two parsers that disagree about where a request ends (RFC 9112 11.2). hyper and Caddy refuse most
+//! such requests themselves. The checks are repeated here so that the edge does not depend on the proxies around it.
 
 use axum::extract::Request;
 use axum::http::header::{self, HeaderMap, HeaderValue};
@@ -18,29 +18,28 @@ const MAX_TARGET_BYTES: usize = 8 * 1024;
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Most fields in a head.
 const MAX_FIELDS: usize = 100;
-/// Longest `Cookie` headers that the platform's own hosts accept, in bytes. Our cookies are short; the rest was set by
-/// other hosts of the domain.
+/// Largest total of `Cookie` headers that the platform's own hosts accept, in bytes. The platform's cookies are short;
+/// the rest was set by other hosts of the domain.
 const MAX_COOKIE_BYTES: usize = 16 * 1024;
 
-/// Checks that a request has one meaning only and keeps the limits.
+/// Checks that a request is unambiguous and within the limits.
 ///
-/// # Errors
-/// The refusal, after which the connection is closed.
+/// # Errors The refusal response, which closes the connection.
 pub fn check_strictly(request: &Request) -> Result<(), Box<Response>> {
     check(request).map_err(|problem| {
         let mut response = if accepts_html(request.headers()) { problem.page("") } else { problem.json("") };
-        // After such a head it is not known where the body ends. Whatever follows on this connection must not be read
-        // as a request (RFC 9112 6.3).
+        // The end of this body is unknown. The bytes that follow on the connection must not be read as a request (RFC
+        // 9112 6.3).
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         Box::new(response)
     })
 }
 
-/// Checks that a request to one of the platform's own hosts is no cookie bomb: a page on a tenant's host can set so
-/// many cookies for the whole domain that every request to our hosts exceeds the limits, which locks its visitor out.
+/// Refuses a cookie bomb sent to one of the platform's own hosts: a page on a tenant's host can set so many cookies for
+/// the whole domain that every request exceeds the limits, which locks its visitor out.
 ///
 /// # Errors
-/// The refusal, which makes the browser delete its cookies.
+/// The refusal response, which makes the browser delete its cookies.
 pub fn refuse_cookie_bombs(headers: &HeaderMap) -> Result<(), Box<Response>> {
     if headers.get_all(header::COOKIE).iter().map(HeaderValue::len).sum::<usize>() <= MAX_COOKIE_BYTES {
         return Ok(());
@@ -57,7 +56,7 @@ fn check(request: &Request) -> Result<(), Problem> {
         let detail = "CONNECT is for proxies, and TRACE would show what Berth adds to a request.";
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Not here", detail));
     }
-    // Without the authority, which is checked where the host is read.
+    // The authority is not counted; it is checked where the host is parsed.
     let target = target.path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET_BYTES {
         let detail = "The address has more than 8 KiB. Send what is long in the body.";
@@ -67,7 +66,7 @@ fn check(request: &Request) -> Result<(), Problem> {
     if headers.len() > MAX_FIELDS || target + head > MAX_HEAD_BYTES {
         return Err(too_large("A request's head has at most 100 fields and 32 KiB."));
     }
-    // A framing header in disguise: ours is blind to it, and a program behind CGI or WSGI is not.
+    // A disguised framing header: hyper ignores it, but a program behind CGI or WSGI honours it.
     if headers.keys().any(|name| looks_like_framing(name.as_str())) {
         return Err(malformed("A field is named like Content-Length or Transfer-Encoding, but not quite."));
     }
@@ -84,8 +83,8 @@ fn check(request: &Request) -> Result<(), Problem> {
     if lengths > 1 || (lengths == 1 && coding.is_some()) {
         return Err(malformed("A body's end is told by Content-Length or by Transfer-Encoding, once."));
     }
-    // Not about framing alone: a server that does not understand an expectation may answer early, and leave a body
-    // unread that the next request on the connection is then parsed from (RFC 9110 10.1.1).
+    // Request smuggling by `Expect`: a server that does not support an expectation may answer early and leave the body
+    // unread. The next request on the connection is then parsed from that body (RFC 9110 10.1.1).
     let mut expected = headers.get_all(header::EXPECT).iter();
     let first = expected.next();
     if expected.next().is_some() || first.is_some_and(|first| !first.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
@@ -95,8 +94,8 @@ fn check(request: &Request) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether a program that gets its headers as CGI variables takes this one for a framing header: `Content_Length` and
-/// `Content-Length` are the same variable there (RFC 3875 4.1.18).
+/// Whether a program that receives headers as CGI variables reads this name as a framing header: `Content_Length` and
+/// `Content-Length` become the same variable (RFC 3875 4.1.18).
 fn looks_like_framing(name: &str) -> bool {
     name.contains(['_', '.'])
         && ["content-length", "transfer-encoding"].contains(&name.replace(['_', '.'], "-").as_str())

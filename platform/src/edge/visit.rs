@@ -1,5 +1,5 @@
-//! A visit: one authorised request or connection, how long its authorisation is valid, and whether it wakes the
-//! instance.
+//! A visit: one authorized request or connection. Revalidates its session and share while it lasts, and wakes the
+//! instance for it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::hosts::VirtualHost;
 use crate::instances::{Cause, Fact, Instance, Wish};
 use crate::sharing::{AccessDecision, Visitor};
 
-/// How often an open stream or connection checks that its visit is still valid. For so long it can outlive a logout or
-/// a share that was withdrawn.
+/// How often an open stream or connection is revalidated: the longest that it can outlive a logout or a withdrawn
+/// share.
 pub(super) const REVALIDATE_EVERY: Duration = Duration::from_secs(5);
 
-/// Who visits what, with which session, and what they may do.
+/// The visitor, the instance and program they visit, their session, and their access.
 pub(super) struct Visit {
     pub edge: Arc<Edge>,
     pub instance: Arc<Instance>,
@@ -27,33 +27,33 @@ pub(super) struct Visit {
     pub program: Program,
     pub visitor: Visitor,
     pub path: String,
-    /// What the visitor may do, as decided when the visit began.
+    /// The visitor's access, as decided when the visit began.
     pub admission: AccessDecision,
-    /// The token of the session cookie; `None` for a stranger.
+    /// The token of the session cookie. `None` for a stranger.
     pub session: Option<String>,
 }
 
 impl Visit {
-    /// The address and port of the program that is visited.
+    /// The address and port of the visited program.
     pub(super) fn socket(&self) -> SocketAddr {
         self.program.socket(&self.instance)
     }
 
-    /// The full URL that was requested. Fragments are never sent by browsers.
+    /// The full URL that was requested. Without a fragment, which browsers never send.
     pub(super) fn address(&self, target: &Uri) -> String {
         let prefix = self.program.prefix.as_deref().unwrap_or_default();
         format!("{}{prefix}{}", self.virtual_host.origin, target.path_and_query().map_or("/", |path| path.as_str()))
     }
 
-    /// Whether this visit is activity of the instance. A visitor who may not wake it does not keep it awake either.
+    /// Whether this visit counts as activity. A visitor who may not wake the instance does not keep it awake either.
     pub(super) fn counts_as_activity(&self) -> bool {
         self.admission == AccessDecision::Wakes
     }
 
-    /// Whether the session is still valid and the path is still shared with the visitor.
+    /// Whether the session is still valid and the path still shared with the visitor. Fails closed.
     pub(super) async fn is_valid(&self) -> bool {
         let session_is_valid = match (&self.visitor, &self.session) {
-            // Strangers have no session. For them only the share can end.
+            // A stranger has no session; only the share can end.
             (Visitor::Stranger, _) => true,
             (_, Some(session)) => {
                 // Fails closed: when the database does not answer, open connections end.
@@ -76,14 +76,13 @@ impl Visit {
 
     /// Wakes the instance for this visit. Does not wait until the instance is awake.
     ///
-    /// # Errors
-    /// When this visitor may not wake it, or strangers have woken it too often in the last hour.
+    /// # Errors When this visitor may not wake the instance, or strangers have woken it too often in the last hour.
     pub(super) async fn wake(&self) -> Result<(), EdgeRefusal> {
-        // Looked up anew: a long-lived connection may wake an instance long after the visit began.
+        // Access is decided anew: a long-lived connection may wake the instance long after the visit began.
         if self.admission_now() != AccessDecision::Wakes {
             return Err(EdgeRefusal::AsleepToVisitors(None));
         }
-        // A visit to an instance that is waking already costs nothing of the strangers' limit.
+        // A visit to an instance that is already waking consumes nothing of the strangers' rate limit.
         if self.visitor == Visitor::Stranger && !self.is_waking_or_awake() {
             self.edge
                 .app
@@ -94,19 +93,20 @@ impl Visit {
         Ok(self.edge.app.instances.wake(&self.instance, Cause::Visit).await?)
     }
 
-    /// Wakes an instance that fell asleep by itself, so that an open transfer can go on. Returns at once.
+    /// Wakes an instance that fell asleep by idle timeout, so that an open transfer can continue. Returns at once.
     ///
-    /// An instance that its owner put to sleep stays asleep until the next request. A stopped one has lost the
-    /// connection, and waking it would not bring the transfer back.
+    /// An instance that its owner put to sleep stays asleep until the next request. A stopped instance has lost the
+    /// connection, and waking it would not restore the transfer.
     pub(super) fn wake_in_background(self: &Arc<Self>) {
         let asleep = matches!(self.instance.fact(), Fact::Freezing | Fact::Frozen);
         if !asleep || self.instance.status().wish != Wish::Available {
             return;
         }
         let visit = Arc::clone(self);
-        // Detached, because the caller is a poll function and cannot await. The task ends after one database read and
-        // one nudge. Callers come here for a piece of data while the instance sleeps, and then nothing moves until it
-        // is awake; several at a time are harmless, because waking is idempotent.
+        // The task is detached because the caller is a poll function and cannot await. It ends after one database read
+        // and one nudge of the reconciler. It is started for a piece of data that moves while the instance sleeps; then
+        // nothing moves until the instance is awake, which bounds the tasks. Duplicates are harmless: waking is
+        // idempotent.
         tokio::spawn(async move {
             if visit.is_valid().await && visit.wake().await.is_err() {
                 tracing::debug!(instance.id = %visit.instance.id, "a transfer waits for an instance that could not be woken");

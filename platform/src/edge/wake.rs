@@ -1,5 +1,5 @@
-//! The wake gate: what becomes of a request to an instance that is not awake. A person gets a waiting page at once; a
-//! program's request is held, with its body unread, until the instance is awake.
+//! The wake gate: holds or answers a request to an instance that is not awake. A person gets a waiting page at once; a
+//! program's request is held, its body unread, until the instance is awake.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use crate::http::live::{self, WATCHERS};
 use crate::instances::{Fact, InstanceStatus};
 use crate::sharing::Visitor;
 
-/// A thaw takes milliseconds, less than a waiting page would take to load. So a person's request waits for it, this
-/// long at most.
+/// How long a person's request waits for a thaw before the waiting page is shown. A thaw takes milliseconds, less than
+/// loading a waiting page.
 const THAW_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// The result of waking an instance for a request.
 pub(super) enum WakeOutcome {
-    /// It is awake. `None` if it was all along.
+    /// The instance is awake. `None` if it did not have to wake.
     Awake(Option<WakeDelay>),
-    /// It is waking; this is the waiting page.
+    /// The instance is waking; holds the waiting page.
     Waking(Response),
 }
 
 /// How long a request waited for its instance to wake.
 pub(super) struct WakeDelay {
-    /// The state it was in: `frozen` or `stopped`.
+    /// The state from which the instance woke: `frozen` or `stopped`.
     from: &'static str,
     took: Duration,
 }
@@ -44,7 +44,7 @@ impl Edge {
         if instance.is_awake() {
             return Ok(WakeOutcome::Awake(None));
         }
-        // Boxed: requests to an awake instance do not pay for the size of this future.
+        // Boxed, so that requests to an awake instance do not carry the size of this future.
         Box::pin(self.wake_for_request(visit, parts)).await
     }
 
@@ -53,7 +53,7 @@ impl Edge {
         if passive_requests::is_passive(parts) {
             return Err(EdgeRefusal::Asleep);
         }
-        // Held requests and open status streams count together. Visitors get half, so that the owner can always still
+        // Held requests and open status streams count together. Visitors may use half, so that the owner can always
         // wait.
         let most = if visit.visitor == Visitor::Owner { WATCHERS } else { WATCHERS / 2 };
         if instance.watchers() > most {
@@ -88,7 +88,7 @@ impl Edge {
         }
     }
 
-    /// `GET /.berth/status`: the instance's status as server-sent events, for the waiting page. Ends when its owner
+    /// `GET /.berth/status`: the instance's status as server-sent events, for the waiting page. Ends when the owner
     /// logs out.
     pub(super) fn stream_status(self: &Arc<Self>, host: &ResolvedHost, parts: &Parts) -> Result<Response, EdgeRefusal> {
         let (edge, watched, headers) = (Arc::clone(self), host.clone(), parts.headers.clone());
@@ -99,8 +99,8 @@ impl Edge {
         Ok(live::stream(&host.instance, |status| status, may_watch)?)
     }
 
-    /// The waiting page, as 503 with Retry-After: no cache keeps it, and no crawler takes it for the instance's own
-    /// page.
+    /// The waiting page, sent as 503 with Retry-After: caches do not store it, and crawlers do not index it as the
+    /// instance's own page.
     fn waiting_page(&self, visit: &Visit, parts: &Parts) -> Response {
         let status = visit.instance.status();
         let is_owner = visit.visitor == Visitor::Owner;
@@ -117,7 +117,7 @@ impl Edge {
 }
 
 impl WakeDelay {
-    /// Adds a `Server-Timing` entry to those of the instance (W3C Server Timing; `dur` is in milliseconds).
+    /// Appends a `Server-Timing` entry to the instance's own (W3C Server Timing; `dur` is in milliseconds).
     pub(super) fn append_server_timing(&self, headers: &mut HeaderMap) {
         let Self { from, took } = self;
         let text = format!("wake;desc={from};dur={:.1}", took.as_secs_f64() * 1000.0);
@@ -127,7 +127,7 @@ impl WakeDelay {
 
 const FROZEN: &str = "frozen";
 
-/// Whether the instance sleeps with its memory kept (frozen), or has to be started (stopped).
+/// The sleep tier: frozen (memory is kept) or stopped (the container has to start).
 fn sleep_tier(fact: Fact) -> &'static str {
     match fact {
         Fact::Freezing | Fact::Frozen | Fact::Thawing => FROZEN,

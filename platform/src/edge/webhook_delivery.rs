@@ -1,8 +1,9 @@
-//! Webhook delivery: a dispatcher that wakes instances, sends them their waiting webhooks, and records each outcome.
+//! Webhook delivery: a dispatcher that wakes instances, sends them their queued webhooks in FIFO order per path, and
+//! records each attempt. Delivery is at least once.
 //!
-//! One task at a time delivers to an instance, one request after another in the order of arrival, so that deliveries of
-//! one path never overtake each other. Deliveries are not activity: they wake an instance up to a rate limit and keep
-//! it awake for as long as one visit would, however many arrive meanwhile.
+//! One task at a time delivers to an instance, one request after another, so that deliveries of one path never overtake
+//! each other. Deliveries are not activity: they wake an instance at most at a rate limit and keep it awake for as long
+//! as one visit would, however many arrive meanwhile.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -23,27 +24,27 @@ use crate::error::{Error, Result};
 use crate::instances::{Cause, Fact, Instance, InstanceStatus, Wish, Work};
 use crate::webhooks::{AttemptOutcome, DeliveryAttempt, DeliveryId, DueDeliveries, WebhookRequest};
 
-/// How long a program may take until its answer begins.
+/// How long a program may take until its response begins.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Instances that are delivered to at a time; others wait their turn.
+/// The most instances that are delivered to concurrently; others queue.
 const MAX_RUNS: usize = 64;
-/// How often the dispatcher looks for deliveries whose backoff has passed.
+/// How often the dispatcher polls for deliveries whose backoff has passed.
 const POLL_EVERY: Duration = Duration::from_millis(500);
-/// When to try again: an instance that is suspended or removed; one that did not wake; after a failure of the database.
+/// Retry intervals: for an instance that is suspended or removed; that did not wake; after a database failure.
 const CLOSED_RETRY: Duration = Duration::from_secs(600);
 const ASLEEP_RETRY: Duration = Duration::from_secs(60);
 const FAULT_RETRY: Duration = Duration::from_secs(5);
 /// How long a shutdown waits for attempts in flight.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Delivers the webhooks of all instances. Clones are the same dispatcher.
+/// The dispatcher of all instances' webhooks. Clones share one state.
 #[derive(Clone)]
 pub struct WebhookDispatcher(Arc<DispatcherInner>);
 
 struct DispatcherInner {
     app: App,
     upstreams: ConnectionPool,
-    /// Instances that a task delivers to now, and whether they became due again since it began.
+    /// The instances that a task delivers to now. The flag: more deliveries became due since the task began.
     runs: Mutex<HashMap<InstanceId, bool>>,
     run_permits: Semaphore,
     /// Notified whenever a run ends.
@@ -51,11 +52,11 @@ struct DispatcherInner {
     shutdown: CancellationToken,
 }
 
-/// The result of one delivery for the rest of its run.
+/// What the result of one delivery means for the rest of its run.
 enum DeliveryResult {
-    /// Delivered, given up, or discarded meanwhile: the next of its path may go.
+    /// Delivered, given up, or discarded meanwhile: the next delivery of its path may go.
     Finished,
-    /// Retried later: its path waits.
+    /// To be retried: later deliveries of its path wait behind it (head-of-line blocking, which keeps their order).
     Backoff,
     /// The instance is not awake.
     NotAwake,
@@ -97,8 +98,8 @@ impl WebhookDispatcher {
     pub fn dispatch_due(&self) {
         for instance in self.0.app.webhooks.take_due() {
             let begins = self.with_runs(|runs| match runs.entry(instance) {
-                // `take_due` names an instance once. The flag keeps that for the run in progress, which may have read
-                // its deliveries before the new one came.
+                // `take_due` names an instance once. The flag keeps the notice for the run in progress, which may have
+                // read its deliveries before the new one arrived.
                 Entry::Occupied(mut due_again) => {
                     due_again.insert(true);
                     false
@@ -117,7 +118,8 @@ impl WebhookDispatcher {
     /// Waits until no run is in progress.
     pub async fn settled(&self) {
         loop {
-            // Registered before the map is looked at: a run that ends in between would notify before anything listens.
+            // Lost wake-up: the waiter registers before it reads the map. A run that ends in between would notify
+            // nothing.
             let idle = self.0.idle.notified();
             if self.with_runs(|runs| runs.is_empty()) {
                 return;
@@ -128,7 +130,8 @@ impl WebhookDispatcher {
 
     async fn run_until_done(self, id: InstanceId) {
         loop {
-            // A task of its own, so that a panic ends this run only and the instance is not left marked as running.
+            // The run is a task of its own, so that a panic ends only this run and does not leave the instance marked
+            // as running.
             let this = self.clone();
             let ran = tokio::spawn(async move { this.run_once(id).await }).await;
             let again = ran.unwrap_or_else(|panic| Err(Error::Internal(panic.into())));
@@ -139,8 +142,8 @@ impl WebhookDispatcher {
             if let Some(at) = again {
                 self.0.app.webhooks.schedule(id, at);
             }
-            // The flag is read and the entry removed under one lock: between the two, `dispatch_due` could set a flag
-            // that nothing reads any more.
+            // The flag is read and the entry removed under one lock. Between the two, `dispatch_due` could otherwise
+            // set a flag that no task reads any more.
             let done = self.with_runs(|runs| match runs.get_mut(&id) {
                 Some(due_again) if *due_again && !self.0.shutdown.is_cancelled() => {
                     *due_again = false;
@@ -158,7 +161,8 @@ impl WebhookDispatcher {
         }
     }
 
-    /// Attempts what is due for one instance, until nothing is; returns when to run again, if there is a reason to.
+    /// Attempts the due deliveries of one instance until none is left. Returns when to run again, `None` if nothing
+    /// waits.
     async fn run_once(&self, id: InstanceId) -> Result<Option<Timestamp>> {
         let webhooks = &self.0.app.webhooks;
         let Some(instance) = self.0.app.instances.by_id(id) else { return Ok(None) };
@@ -194,15 +198,15 @@ impl WebhookDispatcher {
         }
     }
 
-    /// Wakes the instance for deliveries, and waits until it is awake; else returns when to try again.
+    /// Wakes the instance for deliveries and waits until it is awake. If it does not wake, returns when to try again.
     async fn wake(&self, instance: &Arc<Instance>, due: &DueDeliveries) -> Result<Option<Timestamp>> {
         let app = &self.0.app;
         if is_closed(instance) {
             return Ok(Some(self.after(CLOSED_RETRY)));
         }
         if !self.is_kept_awake(instance) {
-            // An alarm is the owner's own program asking: strangers who used up the wakes for webhooks must not delay
-            // it.
+            // An alarm comes from the owner's own program: strangers who exhausted the wake limit for webhooks must not
+            // delay it.
             let cause = if due.has_new_alarm { Cause::Alarm } else { Cause::Webhook };
             if cause == Cause::Webhook
                 && let Err(at) = app.webhooks.check_wake_rate(instance.id)
@@ -225,12 +229,12 @@ impl WebhookDispatcher {
         Ok((!awake).then(|| self.after(ASLEEP_RETRY)))
     }
 
-    /// Whether the instance is awake for another reason than deliveries, or was woken for deliveries not long ago.
+    /// Whether the instance is awake for a reason other than deliveries, or was recently woken for deliveries.
     fn is_kept_awake(&self, instance: &Instance) -> bool {
         let (now, freeze_after) = (self.0.app.clock.now(), instance.policy().freeze_after);
         let ledger = self.0.app.instances.ledger(instance);
-        // Processor time may be that of handling the last delivery. Were it a reason to deliver more, a sender that
-        // never pauses would keep the instance awake for ever.
+        // The CPU time may come from handling the last delivery. If it counted as a reason to deliver more, a sender
+        // that never pauses would keep the instance awake for ever.
         let by_others = ledger.last.is_none_or(|last| last.work != Work::Processor);
         instance.status().wish == Wish::Available
             && now.since(ledger.idle_since) < freeze_after
@@ -241,10 +245,11 @@ impl WebhookDispatcher {
         if !instance.is_awake() {
             return Ok(DeliveryResult::NotAwake);
         }
-        // Held over the attempt, so that the instance does not freeze in the middle; this kind of work does not count
-        // as use.
+        // The guard is held over the attempt, so that the instance does not freeze in the middle of it. This kind of
+        // work does not reset the idle timeout.
         let _work = instance.begin_work(Work::Webhook);
-        // Asked again: the decision to freeze may have been made before this work was seen.
+        // Race with the reconciler: the freeze may have been decided before this work was counted, so the state is read
+        // again.
         if !instance.is_awake() {
             return Ok(DeliveryResult::NotAwake);
         }
@@ -289,7 +294,8 @@ impl WebhookDispatcher {
         }
     }
 
-    /// The stored request with the headers of this attempt. It has no `X-Berth-User`: its sender did not log in.
+    /// The stored request with the headers of this attempt. It carries no `X-Berth-User`, because its sender did not
+    /// log in.
     fn request(&self, instance: &Instance, attempt: &DeliveryAttempt, webhook: &WebhookRequest) -> Option<Request> {
         let origin = self.0.app.config.hosts.instance_origin(&instance.handle);
         let host = HeaderValue::from_str(origin.trim_start_matches("https://")).ok()?;

@@ -1,7 +1,7 @@
-//! Webhook intake: a POST or PUT to a path that the owner opened is enqueued and answered with 202 Accepted.
+//! Webhook intake: durably enqueues a POST or PUT to a path that the owner opened, and answers 202 Accepted.
 //!
-//! Senders do not log in, so everything is bounded: the rate, the size, the time a body may take, and the memory of all
-//! bodies that are arriving. `webhook_delivery.rs` sends the requests on to the program.
+//! Senders do not log in, so everything is bounded: the rate, the size, the time a body may take to arrive, and the
+//! memory of all arriving bodies. `webhook_delivery.rs` sends the requests on to the program.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,18 +26,18 @@ use crate::webhooks::{IntakeError, MAX_BODY_BYTES, MAX_HEAD_BYTES, WebhookReques
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of all bodies that are arriving at one time.
+/// The most bytes of all bodies that are arriving concurrently.
 const MAX_ARRIVING_BYTES: usize = 64 * 1024 * 1024;
-/// Retry-After when an inbox is full, and when too many bodies arrive at one time.
+/// Retry-After when an inbox is full, and when too many bodies arrive concurrently.
 const FULL_RETRY: Duration = Duration::from_secs(600);
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 
-/// Headers that are not stored, besides those that no instance is sent: the request is sent on later, over another
+/// Headers that are not stored, besides those that the proxy removes anyway: the request is sent later, over another
 /// connection and with a body of known length.
 const NOT_STORED: [header::HeaderName; 6] =
     [header::COOKIE, header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::TE, header::TRAILER];
 
-/// The memory for request bodies that are arriving, as one permit a byte.
+/// The memory budget for arriving request bodies: a semaphore with one permit per byte.
 #[derive(Clone)]
 pub(super) struct IntakeMemory(Arc<Semaphore>);
 
@@ -48,14 +48,14 @@ impl Default for IntakeMemory {
 }
 
 impl Edge {
-    /// Whether a request is a webhook. The sender plays no part: the owner's own page gets the same answer as a
-    /// stranger, so that a path behaves in a test as it will for its real sender.
+    /// Whether a request is a webhook. The sender is not considered: the owner's own page gets the same answer as a
+    /// stranger, so that a path behaves in a test as it does for its real sender.
     pub(super) fn is_webhook(&self, instance: &Instance, parts: &Parts) -> bool {
         matches!(parts.method, Method::POST | Method::PUT) && self.app.webhooks.is_open(instance.id, parts.uri.path())
     }
 
-    /// Enqueues a webhook: 202 once it is on disk. Refusals are problem+json whatever the sender accepts: it is a
-    /// program.
+    /// Enqueues a webhook and answers 202 once it is on disk. Refusals are problem+json whatever the sender accepts,
+    /// because the sender is a program.
     pub(super) async fn accept_webhook(
         &self,
         instance: &Instance,
@@ -85,7 +85,7 @@ impl Edge {
             return Err(Problem::new(StatusCode::FORBIDDEN, "closed", "Closed", detail));
         }
         self.app.webhooks.check_rate(instance.id, client.ip)?;
-        // Refused before a byte of it is read, where the sender says its length.
+        // A body that announces its length is refused before a byte of it is read.
         if content_length(&parts.headers).is_some_and(|length| length > MAX_BODY_BYTES) {
             return Err(too_large());
         }
@@ -127,8 +127,8 @@ impl IntakeMemory {
                 return Err(too_large());
             }
             let bytes = u32::try_from(chunk.len()).map_err(|_| too_large())?;
-            // No waiting for permits: bodies that wait for each other's memory, each half read, would be a deadlock
-            // until their timeouts. The sender retries instead.
+            // Permits are never awaited: half-read bodies that wait for each other's memory would deadlock until their
+            // timeouts. The sender retries instead.
             permits.push(self.0.try_acquire_many(bytes).map_err(|_| busy())?);
             read.extend_from_slice(&chunk);
         }
@@ -136,7 +136,8 @@ impl IntakeMemory {
     }
 }
 
-/// Each byte as the character of the same number, so that a header value that is not UTF-8 can be stored as text.
+/// Latin-1: each byte becomes the character of the same number, so that a header value that is not UTF-8 can be stored
+/// as text.
 fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char::from(byte)).collect()
 }

@@ -1,4 +1,5 @@
-//! The host's memory: who sleeps sooner when there is little, and who may start.
+//! Memory pressure: eviction of the least recently used instances when the host runs short of memory, and admission
+//! control for starts.
 
 use std::time::Duration;
 
@@ -10,33 +11,33 @@ use crate::clock::Timestamp;
 use crate::containers::HostLoad;
 use crate::db::InstanceId;
 
-/// How often the host is asked how it is doing.
+/// Polling interval of the host's load.
 const LOOK: Duration = Duration::from_secs(5);
-/// Processes that wait for memory this share of the time, in percent, are too many.
+/// Memory pressure (PSI `some avg10`, in percent) from which instances are evicted.
 const PRESSURE_PERCENT: f64 = 10.0;
-/// Instances put to sleep in one round: memory takes a moment to come back, and more of it may than was expected.
+/// Maximum number of evictions in one round: memory is freed with a delay, and may be more than estimated.
 const MOST_AT_ONCE: usize = 8;
-/// A frozen instance that holds less than this, in bytes, gives nothing back by being stopped.
+/// A frozen instance with less resident memory than this, in bytes, is not worth stopping.
 const WORTH_STOPPING: u64 = 8 << 20;
-/// Streams and sockets on which something moved this short a time ago are in flight.
+/// Streams and sockets with traffic within this time count as in flight.
 const QUIET: Duration = Duration::from_secs(10);
-/// How long a start waits for others to make room.
+/// How long a start waits for evictions to free memory.
 const ROOM_WITHIN: Duration = Duration::from_secs(10);
 const ROOM_LOOK: Duration = Duration::from_millis(250);
 
-/// How many may start at once, and what must stay free.
+/// The limits: concurrent starts, and memory to keep free.
 pub(super) struct MemoryReserve {
-    /// Fair: first asked, first started.
+    /// Tokio's semaphore is fair: starts are admitted in the order in which they were requested.
     starts: Semaphore,
     reserve_percent: u32,
 }
 
-/// One that could sleep.
+/// A candidate for eviction.
 struct SleepCandidate {
     id: InstanceId,
     active_at: Timestamp,
     awake: bool,
-    /// Bytes of the host's memory.
+    /// Resident memory in bytes.
     memory: u64,
 }
 
@@ -46,18 +47,19 @@ impl MemoryReserve {
         Self { starts: Semaphore::new(starts), reserve_percent }
     }
 
-    /// How many bytes are missing to what must stay free; zero when all is well.
+    /// The bytes missing to the reserve; zero when there is no pressure.
     fn missing(&self, load: &HostLoad) -> u64 {
         let reserve = load.memory_total / 100 * u64::from(self.reserve_percent);
         let missing = reserve.saturating_sub(load.memory_available);
-        // Waiting for memory although some is free: a little more may end it, and the next round looks again.
+        // Processes stall on memory although the reserve is free. One byte stands for "evict one instance"; the next
+        // round measures again.
         let waits = load.memory_pressure.is_some_and(|percent| percent >= PRESSURE_PERCENT);
         missing.max(u64::from(waits))
     }
 }
 
 impl Instances {
-    /// Looks at the host every few seconds, and puts to sleep who was used longest ago when its memory runs short.
+    /// Polls the host's load until the task is aborted: samples processor time, and evicts when memory runs short.
     pub(super) async fn follow_load(self) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -73,11 +75,12 @@ impl Instances {
         }
     }
 
-    /// Waits for a turn to start an instance, and for room to start it in. `None`: no room came in time.
+    /// Admission control: waits for one of the concurrent starts and for free memory. The permit must be held until the
+    /// start is over. `None`: no memory was freed in time.
     pub(super) async fn admit_start(&self) -> Option<SemaphorePermit<'_>> {
         let turn = self.0.memory.starts.acquire().await.expect("it is never closed");
         let room = async {
-            // A host that does not say how it is doing is no reason to start nothing.
+            // Fails open: a host that cannot report its load must not block every start.
             while let Ok(load) = self.0.host.load().await {
                 if self.0.memory.missing(&load) == 0 {
                     return;
@@ -89,8 +92,7 @@ impl Instances {
         tokio::time::timeout(ROOM_WITHIN, room).await.is_ok().then_some(turn)
     }
 
-    /// Puts as many instances to sleep as are needed, except those with work in flight. Public so that a story can
-    /// trigger it at once.
+    /// Evicts as many instances as needed, never one with work in flight. Public so that a test can trigger it at once.
     pub fn relieve(&self, load: &HostLoad) {
         let missing = self.0.memory.missing(load);
         if missing == 0 {
@@ -107,6 +109,7 @@ impl Instances {
     }
 }
 
+/// The instance as a candidate for eviction; `None` when it is transient, stopped, being evicted already, or in use.
 fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<SleepCandidate> {
     let awake = match instance.fact() {
         Fact::Awake => true,
@@ -114,7 +117,8 @@ fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<Sleep
         _ => return None,
     };
     let asleep_soon = instance.pressure().is_some_and(|pressure| awake || pressure == MemoryPressure::Stop);
-    // Open streams and sockets do not keep an instance awake, but recent traffic on them counts as in flight.
+    // Open streams and sockets do not keep an instance awake, but recent traffic on them counts as in flight here: an
+    // eviction must not interrupt a transfer.
     let in_flight = instance.is_at_work(now) || (awake && now.since(instance.active_at()) < QUIET);
     if asleep_soon || in_flight {
         return None;
@@ -124,8 +128,8 @@ fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<Sleep
     Some(SleepCandidate { id: instance.id, active_at: instance.active_at(), awake, memory })
 }
 
-/// The instances that should sleep, and how deeply, to free `missing` bytes: least recently used first; frozen where
-/// swap takes the memory, because a frozen instance is cheaper to wake, else stopped.
+/// Chooses the evictions that free `missing` bytes, least recently used first. An instance is frozen where swap can
+/// take its memory, because that is cheaper to wake, and stopped otherwise.
 fn relief(missing: u64, swap_free: u64, mut sleepers: Vec<SleepCandidate>) -> Vec<(InstanceId, MemoryPressure)> {
     sleepers.sort_by_key(|sleeper| sleeper.active_at);
     let (mut freed, mut swap) = (0, swap_free);
@@ -142,6 +146,7 @@ fn relief(missing: u64, swap_free: u64, mut sleepers: Vec<SleepCandidate>) -> Ve
         } else {
             continue;
         }
+        // At least one byte: candidates of unknown size would otherwise count as nothing, and too many would be chosen.
         freed += sleeper.memory.max(1);
     }
     chosen

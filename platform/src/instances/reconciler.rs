@@ -1,8 +1,9 @@
-//! The loop that makes facts follow wishes: nudged by wishes, by the container engine's events and by the clock.
+//! The reconciler: the level-triggered control loop that makes facts follow wishes, on nudges by wishes, on the
+//! container engine's events and on timers.
 //!
-//! Its only input is ids to look at. Each instance is driven by at most one task at a time, so a step that hangs does
-//! not delay other instances. A step is not retried inside: a failure schedules the next look with a backoff, and that
-//! look is the retry.
+//! Its only input is ids of instances to reconcile; events carry no state. Each instance is driven by at most one task
+//! at a time (single flight), so a step that hangs does not delay other instances. A failed step is not retried inside
+//! the task: it schedules the next attempt with a backoff.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -22,38 +23,42 @@ use crate::clock::Timestamp;
 use crate::containers::{ContainerState, ObservedContainer, ObservedInstance};
 use crate::db::InstanceId;
 
-/// How often every instance is compared with the state observed on the host, in case an event was lost.
+/// Interval of the full resync: every instance is compared with the state observed on the host, in case an event was
+/// lost.
 const FULL_ROUND: Duration = Duration::from_secs(30);
-/// How often instances are checked for having been idle long enough, or failed long enough ago.
+/// Interval at which the instances' timers (idle timeout, backoff) are checked.
 const TICK: Duration = Duration::from_millis(500);
-/// How long a container that no row knows must be there, and be seen twice, before it is taken away.
+/// How long an orphan, a container without a row, must exist between the first and the second sighting before it is
+/// removed.
 const ORPHAN_AFTER: Duration = Duration::from_secs(10 * 60);
 
 const WRONG_DATABASE: &str = "The database knows no instance, but some of this installation are there. Is DATABASE_URL or \
      BERTH_DATA_DIR the right one? To run a second installation, set BERTH_NETWORK.";
-/// How long a start or an end of the process waits for instances that are on their way.
+/// How long startup and shutdown wait for instances in transient states.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who is being driven, and who asked to be.
+/// The state of the loop: which instances are being driven, and which nudges are pending.
 #[derive(Default)]
 pub(super) struct ReconcilerState {
-    /// Driven now; true when nudged meanwhile.
+    /// The instances that a task drives now; true when a nudge arrived meanwhile.
     driving: Mutex<HashMap<InstanceId, bool>>,
+    /// Notified whenever a driver task ends.
     quiet: Notify,
-    /// Only the process that runs the loop drives; the operator's commands write wishes and leave the rest to it.
+    /// Set in the process that runs the loop. Other processes (the operator's commands) only write wishes.
     begun: AtomicBool,
+    /// Orphans by the time of their first sighting.
     orphans: Mutex<HashMap<InstanceId, Timestamp>>,
-    /// When it was last seen who is due, to notice that the clock was set back.
+    /// When the timers were last checked, to detect a clock that was set back.
     looked_at_ms: AtomicI64,
 }
 
 impl Instances {
-    /// Compares every instance with the state observed on the host and brings each to rest before the server listens,
-    /// except those that need longer than a few seconds. An engine that does not answer is not an error: pages still
-    /// work, and the first round that it answers does the same.
+    /// Startup: compares every instance with the state observed on the host and brings each to rest before the server
+    /// listens, except those that need longer than a few seconds. An engine that does not answer is not an error: pages
+    /// still work, and the first successful resync does the same.
     ///
     /// # Errors
-    /// When the database is empty although containers of this installation are there: then it is the wrong database.
+    /// When the database is empty although containers of this installation exist: it is the wrong database then.
     pub async fn begin(&self) -> anyhow::Result<()> {
         self.0.rounds.begun.store(true, Ordering::SeqCst);
         let seen = match self.0.host.list().await {
@@ -69,7 +74,7 @@ impl Instances {
         Ok(())
     }
 
-    /// Runs the loop until `shutdown`.
+    /// Runs the loop until `shutdown`, then waits a few seconds for the steps in flight.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut full = tokio::time::interval(FULL_ROUND);
         let mut tick = tokio::time::interval(TICK);
@@ -80,6 +85,7 @@ impl Instances {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = full.tick() => {
+                    // In a task of its own: a slow engine must not delay the timers.
                     let this = self.clone();
                     tokio::spawn(async move { this.round().await });
                 }
@@ -91,8 +97,8 @@ impl Instances {
         self.settle_within_patience().await;
     }
 
-    /// Waits with a timeout until no instance is being driven: a step that takes longer continues while other instances
-    /// are served, or is resumed at the next start.
+    /// Waits with a timeout until no instance is being driven. A step that takes longer continues in the background, or
+    /// is resumed at the next start.
     async fn settle_within_patience(&self) {
         if tokio::time::timeout(PATIENCE, self.settled()).await.is_err() {
             let under_way = self.driving(|driving| driving.len());
@@ -100,7 +106,7 @@ impl Instances {
         }
     }
 
-    /// One full comparison. Public so that code that advances a manual clock can trigger it at once.
+    /// One full resync. Public so that code that advances a manual clock can trigger it at once.
     pub async fn round(&self) {
         if let Err(error) = self.admit_newer().await {
             tracing::warn!(error = ?error, "a round without looking for newer wishes: the database does not answer");
@@ -115,6 +121,7 @@ impl Instances {
     /// Waits until no instance is being driven.
     pub async fn settled(&self) {
         loop {
+            // Subscribed before the check: a task that ends between the two would otherwise be missed.
             let quiet = self.0.rounds.quiet.notified();
             if self.driving(|driving| driving.is_empty()) {
                 return;
@@ -123,7 +130,8 @@ impl Instances {
         }
     }
 
-    /// Asks for the instance to be looked at soon. Cheap, and never lost: one that is being driven is driven once more.
+    /// Requests that the instance be reconciled soon. Cheap and never lost: nudges of an instance that is being driven
+    /// coalesce into one more pass.
     pub(super) fn nudge(&self, instance: &Arc<Instance>) {
         if !self.0.rounds.begun.load(Ordering::SeqCst) {
             return;
@@ -145,11 +153,13 @@ impl Instances {
 
     async fn drive_until_rest(self, instance: Arc<Instance>) {
         loop {
-            // A task of its own, so that a panic in one step is one instance's failure and not a lost nudge.
+            // A task for each pass, so that a panic in a step fails one instance and loses no nudge.
             let (this, driven) = (self.clone(), Arc::clone(&instance));
             if let Err(panic) = tokio::spawn(async move { this.drive(&driven).await }).await {
                 tracing::error!(instance.id = %instance.id, error = %panic, "driving an instance ended in a panic");
             }
+            // Check and removal under one lock: a nudge arrives either before, and causes another pass, or after, and
+            // starts a new task.
             let over = self.driving(|driving| match driving.get_mut(&instance.id) {
                 Some(again) if *again => {
                     *again = false;
@@ -168,7 +178,7 @@ impl Instances {
     }
 
     /// Compares the state observed on the host with the cached state, and nudges every instance. The list is stale by
-    /// the time it arrives, so it decides nothing: where it differs, the driver observes the instance again.
+    /// the time it arrives, so it only invalidates: where it differs, the driver observes the instance again.
     async fn compare(&self, seen: &[ObservedInstance]) {
         let there: HashMap<InstanceId, &ObservedInstance> = seen.iter().map(|s| (s.instance, s)).collect();
         for instance in self.all() {
@@ -184,15 +194,16 @@ impl Instances {
         self.take_orphans_away(seen).await;
     }
 
-    /// Records the state that the driver observed. A container that exited by itself stays stopped until it is wanted
-    /// again.
+    /// Caches the state that the driver observed. A container that exited by itself stays stopped until the next
+    /// activity.
     pub(super) fn note(&self, instance: &Arc<Instance>, seen: &ObservedInstance) -> ObservedState {
         let now = self.0.clock.now();
         let reality = instance.with_state(|state| {
             if !std::mem::replace(&mut state.looked, true) && is_running(seen) {
-                // What was in use when the last process ended is not known: it gets the benefit of the doubt.
+                // Which connections were open when the last process ended is unknown, so startup counts as activity.
                 instance.work.touch(now);
             }
+            // Readiness belongs to one run of one container: another id or a stop ends it.
             let stopped = seen.container.as_ref().is_none_or(|c| c.state == ContainerState::Stopped);
             state.ready &= state.container.as_deref() == container_id(seen) && !stopped;
             state.container = container_id(seen).map(Arc::from);
@@ -201,6 +212,8 @@ impl Instances {
         });
         if instance.fact() == Fact::Awake && matches!(reality.container, ContainerPhase::Stopped | ContainerPhase::None)
         {
+            // Backdated past the stop timeout: otherwise the last activity would start a crashed program again at once,
+            // in a loop.
             instance.work.forget_after(now.minus(instance.policy().stop_after));
             tracing::warn!(instance.id = %instance.id, handle = %instance.handle, exit = ?seen.container.as_ref().and_then(|c| c.exit), "an instance ended by itself");
         }
@@ -220,15 +233,16 @@ impl Instances {
         }
     }
 
-    /// For as long as the task lives.
+    /// Follows the engine's event stream until the task is aborted, and reopens it after it ends.
     async fn follow_events(self) {
         loop {
             if let Ok(mut events) = self.0.host.events().await {
-                // Whatever happened before the stream was open is found by looking at everything once.
+                // Events before the stream was open are lost, so a full resync follows.
                 self.forgive();
                 self.round().await;
                 while let Some(id) = events.next().await {
-                    // Our own steps make events too: then the driver is at work and knows more than the event.
+                    // Steps of the platform cause events too. While an instance is driven its driver's state is newer
+                    // than the event.
                     if let Some(instance) = self.by_id(id).filter(|_| !self.driving(|d| d.contains_key(&id))) {
                         instance.forget_reality();
                         self.nudge(&instance);
@@ -240,15 +254,15 @@ impl Instances {
         }
     }
 
-    /// The engine is back: what failed for want of it is tried at once.
+    /// Resets every backoff, because the engine answers again.
     fn forgive(&self) {
         for instance in self.all() {
             instance.with_state(|state| state.failures = 0);
         }
     }
 
-    /// Two strikes: a container of ours that no row knows is remembered, and taken away when it is still there and
-    /// still unknown long after. Its volume stays.
+    /// Removes orphans with a two-strike rule: a container of this installation without a row is remembered, and
+    /// removed only if it still exists and still has no row after [`ORPHAN_AFTER`]. Its volume is kept.
     async fn take_orphans_away(&self, seen: &[ObservedInstance]) {
         let now = self.0.clock.now();
         let unknown: HashSet<InstanceId> = seen
@@ -256,8 +270,8 @@ impl Instances {
             .filter(|s| s.container.is_some() && self.by_id(s.instance).is_none())
             .map(|s| s.instance)
             .collect();
-        // Containers found while the ledger is empty belong to another database: they are never due for removal, even
-        // after a sign-up.
+        // Containers found while the database is empty belong to another database: they never become due for removal,
+        // not even after a sign-up.
         let nobody_known = self.known(|known| known.by_id.is_empty());
         if nobody_known && !unknown.is_empty() {
             tracing::error!(containers = unknown.len(), "{WRONG_DATABASE}");
@@ -285,7 +299,7 @@ impl Instances {
     }
 
     async fn take_orphan_away(&self, id: InstanceId) -> anyhow::Result<bool> {
-        // Another process may have made the row since this one read its instances.
+        // Another process may have created the row since this process read its rows.
         if super::store::find(&self.0.db, id).await.context("looking for the row")?.is_some() {
             self.admit(id).await.context("admitting the instance")?;
             return Ok(false);
@@ -307,14 +321,14 @@ fn is_running(seen: &ObservedInstance) -> bool {
     seen.container.as_ref().is_some_and(|c| c.state == ContainerState::Running)
 }
 
-/// What was seen, as a decision needs it.
+/// Reduces an observation to the state that [`super::rules::decide`] needs.
 fn reality(state: &InstanceState, seen: &ObservedInstance) -> ObservedState {
     let known = |found: &ObservedContainer| {
         state.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex::encode(hash))
     };
     let container = match &seen.container {
         None => ContainerPhase::None,
-        // A container with a token that the ledger does not know cannot authenticate for its owner.
+        // A container with an unknown token cannot authenticate for its owner.
         Some(found) if !known(found) => ContainerPhase::Outdated { stopped: found.state == ContainerState::Stopped },
         Some(found) => match found.state {
             ContainerState::Stopped => ContainerPhase::Stopped,
@@ -326,7 +340,7 @@ fn reality(state: &InstanceState, seen: &ObservedInstance) -> ObservedState {
     ObservedState { volume: seen.volume, container, renewal }
 }
 
-/// Whether another container should take the place of `found`.
+/// Whether `found` should be replaced, and when.
 pub(super) fn renewal(state: &InstanceState, found: &ObservedContainer) -> ContainerRenewal {
     let upgrade = &state.upgrade;
     let (before, refused) = (upgrade.image_before.as_ref(), upgrade.image_refused.as_ref());
@@ -334,7 +348,7 @@ pub(super) fn renewal(state: &InstanceState, found: &ObservedContainer) -> Conta
         return ContainerRenewal::GoBack;
     }
     let changed = !found.current || found.image != state.terms.image || found.size != state.terms.size;
-    // What did not become ready is not tried again, unless another image was asked for since.
+    // An image that did not become ready is not tried again, unless another image was requested since.
     if !changed || (found.image == state.terms.image && refused == Some(&found.newest_image_id)) {
         ContainerRenewal::Current
     } else if found.made_at < upgrade.renew_at {

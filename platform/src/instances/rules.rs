@@ -1,4 +1,5 @@
-//! What an instance should do next. Pure: no clock, no database, no containers.
+//! The reconciler's decision as a pure function: from desired state, observed state, activity and sleep policy to the
+//! next step. No clock, no database, no containers.
 
 use std::time::Duration;
 
@@ -8,49 +9,50 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wish {
-    /// Awake while in use, asleep when idle. The state of a healthy instance.
+    /// Awake while in use, asleep when idle. The wish of a healthy instance.
     Available,
-    /// Asleep now, ready in milliseconds; the next visit makes it available again.
+    /// Frozen now, awake again within milliseconds; the next visit sets the wish to available.
     Frozen,
-    /// Asleep now, its memory given up; the next visit makes it available again.
+    /// Stopped now, its memory freed; the next visit sets the wish to available.
     Stopped,
     /// Stopped, and no visit wakes it: the operator suspended its account.
     Suspended,
-    /// Stopped, and no visit wakes it: its account leaves, and after a while its files are destroyed.
+    /// Stopped, and no visit wakes it: its account is being deleted, and its files are destroyed after the grace
+    /// period.
     Leaving,
-    /// Without a container. The volume is kept: nothing but an explicit deletion takes files away.
+    /// No container, and no visit creates one. The volume is kept: only an explicit deletion destroys files.
     Removed,
 }
 
-/// What was last seen to be true.
+/// The observed state of an instance, as last seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact {
-    /// There is no container. The volume may be there.
+    /// No container exists. The volume may exist.
     Absent,
-    /// A container is being made for the first time, or anew.
+    /// Volume or container are being created.
     Provisioning,
-    /// Running and answering.
+    /// Running and ready.
     Awake,
     Freezing,
-    /// Paused, its memory handed back where the host has swap.
+    /// Paused (cgroup freezer); its memory is swapped out where the host has swap.
     Frozen,
     Thawing,
     Stopping,
-    /// There is a container and it does not run.
+    /// A container exists and does not run.
     Stopped,
-    /// Started, not answering yet.
+    /// Started, not ready yet.
     Waking,
-    /// A newer container takes the place of the one there, or that one the place of a newer that did not answer.
+    /// The container is being replaced by a newer one, or by the previous one (rollback).
     Upgrading,
     Removing,
     /// The container is gone and no visit brings it back; the volume is kept.
     Removed,
-    /// The last step failed; it is tried again with growing pauses.
+    /// The last step failed; it is retried with exponential backoff.
     Failed,
 }
 
-/// Which part of a wake is done, for the page that shows it.
+/// The last finished stage of a wake, for the page that shows its progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WakeStage {
@@ -61,36 +63,39 @@ pub enum WakeStage {
     Ready,
 }
 
-/// Why something changed. One a transition, shown to owner and operator.
+/// The cause of a transition. Each transition has exactly one, shown to owner and operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     SignUp,
-    /// The owner's browser or program came to the instance.
+    /// A request to one of the instance's hostnames that may wake it.
     Visit,
+    /// The owner used a form or the API.
     OwnerAsked,
+    /// The operator used a command or the admin page.
     OperatorAsked,
+    /// An idle timeout expired.
     Idle,
-    /// The instance had asked to be woken at this time.
+    /// An alarm that the instance had set was due.
     Alarm,
-    /// A webhook waited for it.
+    /// A webhook delivery waited for the instance.
     Webhook,
-    /// The host ran short of memory, and it was used longest ago.
+    /// Eviction: the host ran short of memory, and the instance was the least recently used.
     Pressure,
-    /// A newer image or other limits.
+    /// The container was replaced because its image or limits changed.
     Upgrade,
-    /// The platform started and found it so, or the container engine changed it by itself.
+    /// No step of the platform caused it: the state was found at startup, or changed outside the platform.
     FoundSo,
     /// The last step failed.
     Failure,
 }
 
-/// After how long without work an instance sleeps, and how deeply.
+/// The idle timeouts: after how long without activity an instance is frozen, then stopped, then removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SleepPolicy {
     pub freeze_after: Duration,
     pub stop_after: Duration,
-    /// The container is removed and the volume kept.
+    /// After this the container is removed; the volume is kept.
     pub remove_after: Duration,
 }
 
@@ -105,47 +110,48 @@ pub struct ObservedState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerPhase {
     None,
-    /// There, but not the one the ledger knows: its token is another, and it can do nothing for its owner.
+    /// The container's token is not the one in the database, so it cannot authenticate for its owner and must be
+    /// replaced.
     Outdated {
         stopped: bool,
     },
     Stopped,
     Frozen,
-    /// Running; `ready` once it answered since it was started.
+    /// Running; `ready` once a readiness probe succeeded since the start.
     Running {
         ready: bool,
     },
 }
 
-/// Whether the container is the one that would be made now.
+/// Whether the container is current, which means identical to one that would be created now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerRenewal {
     Current,
-    /// Its image was rebuilt or its limits changed: a new one takes its place before it is next started.
+    /// Its image was rebuilt or its limits changed: it is replaced before its next start.
     AtNextStart,
-    /// The same, and the renewal was requested: the container is replaced as soon as no work is in flight.
+    /// Not current, and an upgrade was requested: it is replaced as soon as no work is in flight.
     Now,
-    /// It is the new one and did not become ready: the one before takes its place again.
+    /// It is the container of an upgrade and did not become ready: the previous one is restored (rollback).
     GoBack,
 }
 
-/// Whether anybody uses the instance.
+/// Whether the instance is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// Something holds it awake: see [`Work`](super::Work).
+    /// Work is in flight: see [`Work`](super::Work).
     Working,
-    /// Nothing moved for this long.
+    /// No activity for this long.
     Idle(Duration),
 }
 
-/// The one next thing to do.
+/// The next step of the reconciler for one instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
     MakeVolume,
     MakeContainer,
-    /// A new container in the place of the stopped one.
+    /// Replace the stopped container by a current one.
     Upgrade,
-    /// The container before the upgrade again.
+    /// Restore the container before the upgrade (rollback).
     GoBack,
     Start,
     AwaitReady,
@@ -153,7 +159,7 @@ pub enum NextStep {
     Thaw,
     Stop,
     RemoveContainer,
-    /// All is as it should be; look again after this long, or when something happens.
+    /// Nothing to do; reconcile again after this long, or on the next event.
     Rest(Option<Duration>),
 }
 
@@ -179,8 +185,8 @@ pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: Sl
         (Wish::Removed, _, ContainerPhase::None) => NextStep::Rest(None),
         (Wish::Removed, ..) => NextStep::RemoveContainer,
 
-        // Memory does not outlive its container, so what must be renewed has nothing to be thawed or frozen for. Only
-        // work in flight is waited for.
+        // An upgrade discards the container's memory, so thawing or freezing it first would be wasted. Only work in
+        // flight is waited for.
         (_, SleepDepth::Awake | SleepDepth::Frozen, ContainerPhase::Frozen) if must_renew => NextStep::Stop,
         (_, SleepDepth::Awake | SleepDepth::Frozen, ContainerPhase::Running { ready: true })
             if must_renew && activity != Activity::Working =>
@@ -206,7 +212,8 @@ pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: Sl
         }
 
         (_, SleepDepth::Frozen, ContainerPhase::Running { ready: true }) => NextStep::Freeze,
-        // Frozen means ready in milliseconds: what never answered starts afresh at the next wake instead.
+        // A frozen instance must be ready within milliseconds, so a container that never became ready is stopped
+        // instead.
         (_, SleepDepth::Frozen, ContainerPhase::Running { ready: false }) => NextStep::Stop,
         (_, SleepDepth::Frozen, ContainerPhase::Frozen) => NextStep::Rest(until(policy.stop_after, activity)),
 
@@ -215,15 +222,14 @@ pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: Sl
         }
         (_, SleepDepth::Absent, ContainerPhase::Stopped) => NextStep::RemoveContainer,
 
-        // The outdated container is idle, so it stops; the next wake replaces it with a current one, and restores the
-        // previous one if the replacement does not become ready.
+        // The outdated container is idle, so it stops; the next wake replaces it.
         (
             _,
             SleepDepth::Frozen | SleepDepth::Stopped | SleepDepth::Absent,
             ContainerPhase::Outdated { stopped: false },
         ) => NextStep::Stop,
         (_, SleepDepth::Absent, ContainerPhase::Outdated { stopped: true }) => NextStep::RemoveContainer,
-        // Nothing is started just to be put to sleep.
+        // A stopped container is not started only to be frozen.
         (
             _,
             SleepDepth::Frozen | SleepDepth::Stopped,
@@ -240,11 +246,13 @@ enum SleepDepth {
     Awake,
     Frozen,
     Stopped,
-    /// Stopped, and its container given up.
+    /// Stopped, and the container removed.
     Absent,
 }
 
 fn tier(wish: Wish, activity: Activity, policy: SleepPolicy) -> SleepDepth {
+    // The order of the arms matters: the longest idle timeout comes first, and an explicit wish to stop overrides work
+    // in flight.
     match (wish, activity) {
         (_, Activity::Idle(idle)) if idle >= policy.remove_after => SleepDepth::Absent,
         (Wish::Stopped | Wish::Suspended | Wish::Leaving | Wish::Removed, _) => SleepDepth::Stopped,
@@ -263,7 +271,7 @@ fn until(limit: Duration, activity: Activity) -> Option<Duration> {
     }
 }
 
-/// How much sooner than usual an instance sleeps, because the host needs its memory.
+/// How deeply an idle instance must sleep at once, because the host runs short of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryPressure {
     Freeze,
@@ -271,7 +279,8 @@ pub enum MemoryPressure {
 }
 
 impl SleepPolicy {
-    /// This policy for one that is under_pressure: it sleeps as soon as nothing is in flight.
+    /// This policy under memory pressure: the idle timeouts are zero, so the instance sleeps as soon as no work is in
+    /// flight.
     #[must_use]
     pub fn under_pressure(self, pressure: Option<MemoryPressure>) -> Self {
         match pressure {
@@ -282,24 +291,25 @@ impl SleepPolicy {
     }
 }
 
-/// How long a change under way may take before it is shown as stuck, with what frees it. Longer than any step with its
-/// own deadlines and a retry or two.
+/// How long a transient state may last before the instance is shown as stuck, with a remedy. Longer than the timeouts
+/// of any step with a retry or two.
 pub const STUCK_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// How long to wait after the `failures`th failure in a row: 1 s, doubling, at most a minute.
+/// The backoff after `failures` consecutive failures: exponential from 1 s, at most one minute, without jitter.
 #[must_use]
 pub fn pause_after(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
 }
 
 impl Wish {
-    /// Whether no visit, webhook or alarm wakes it, whatever it is doing still: its owner cannot wish it awake either.
+    /// Whether no visit, webhook or alarm may wake the instance, even while it still runs. Its owner cannot change such
+    /// a wish either.
     #[must_use]
     pub fn is_closed(self) -> bool {
         matches!(self, Self::Suspended | Self::Leaving | Self::Removed)
     }
 
-    /// The one word for it, in database, JSON, metrics, logs and the operator's commands.
+    /// The wish's identifier in database, JSON, metrics, logs and the operator's commands.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -314,13 +324,13 @@ impl Wish {
 }
 
 impl Fact {
-    /// Whether it is on its way to another, and therefore may not last.
+    /// Whether the state is transient: a step is in progress, or a failed one is being retried.
     #[must_use]
     pub fn is_transient(self) -> bool {
         !matches!(self, Self::Absent | Self::Awake | Self::Frozen | Self::Stopped | Self::Removed)
     }
 
-    /// The one word for it: see [`Wish::as_str`].
+    /// The fact's identifier: see [`Wish::as_str`].
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -342,7 +352,7 @@ impl Fact {
 }
 
 impl Cause {
-    /// The one word for it: see [`Wish::as_str`].
+    /// The cause's identifier: see [`Wish::as_str`].
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

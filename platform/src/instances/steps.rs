@@ -1,4 +1,5 @@
-//! Doing what was decided, one step at a time, and writing down what became of it.
+//! The executor of the reconciler: performs one decided step at a time, publishes the status, and persists the fact.
+//! After a failure it schedules a retry with backoff.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,27 +14,30 @@ use crate::containers::{ContainerSpec, HostError};
 use crate::error::Error;
 use crate::secrets::Token;
 
-/// Steps in one go. More than any path of [`decide`] needs: beyond it the world changes faster than it is followed.
+/// Maximum number of steps in one pass, more than any path of [`decide`] needs. It prevents a livelock when the
+/// observed state changes faster than steps can follow.
 const STEPS: usize = 16;
 
 const NO_MEMORY: &str =
     "The server has no memory free just now. Others are being put to sleep to make room; Berth keeps trying.";
 
-/// Why a step was not done.
+/// Why a step failed.
 #[derive(Debug)]
 pub(super) enum StepFailure {
     Host(HostError),
-    /// The program did not become ready; the text gives the known reason.
+    /// The program did not become ready; the text is the reason for the owner.
     NotReady(String),
-    /// The host has no memory free for it.
+    /// The host has no free memory to start the instance.
     NoMemory,
+    /// A read or write of the database failed.
     Ledger(Error),
 }
 
 impl Instances {
-    /// Takes steps until the instance is at rest or one fails.
+    /// Takes steps until the instance is at rest or a step fails.
     pub(super) async fn drive(&self, instance: &Arc<Instance>) {
         let now = self.0.clock.now();
+        // The backoff: nudges by visits and full rounds do not shorten it.
         if instance.fact() == Fact::Failed
             && instance.look_at_ms.load(Ordering::SeqCst) > now.0
             && !was_asked_anew(instance)
@@ -51,13 +55,14 @@ impl Instances {
         self.look_again(instance, self.0.clock.now().plus(rules::pause_after(1)));
     }
 
-    /// Takes one step; whether there is another to take.
+    /// Takes one step; `false` when the instance is at rest.
     async fn step(&self, instance: &Arc<Instance>) -> Result<bool, StepFailure> {
         let reality = match instance.with_state(|state| state.reality) {
             Some(reality) => reality,
             None => self.look(instance).await?,
         };
-        // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
+        // The timer is cleared before the activity is read: work that ends afterwards sets the timer itself, and that
+        // must not be overwritten.
         instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
         let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now(), reality.container));
         let step = decide(wish, reality, activity, instance.policy().under_pressure(instance.pressure()));
@@ -66,11 +71,13 @@ impl Instances {
             self.show(instance, fact, cause, stage_before(step));
         }
         if matches!(step, NextStep::Freeze | NextStep::Stop) && matches!(cause, Cause::Idle | Cause::Pressure) {
-            // What wakes a sleeper without a word is work that began just when it fell asleep.
+            // Work that begins while the freeze or stop is in flight wakes the instance again without a wish, so the
+            // cause of that wake is set here.
             instance.with_state(|state| state.cause = Some(Cause::Visit));
         }
         if !matches!(step, NextStep::Rest(_)) {
-            // Whatever comes of it, what was true before the step is not to be relied on during it.
+            // The step's effect is unknown until it succeeds: after a failure or a panic the container is observed
+            // again.
             instance.with_state(|state| state.reality = None);
         }
         let container = match step {
@@ -80,7 +87,7 @@ impl Instances {
             }
             NextStep::MakeContainer => {
                 self.make_container(instance).await?;
-                // Its id is not known yet: look.
+                // The new container's id is not known yet, so the next step observes it.
                 return Ok(true);
             }
             NextStep::Upgrade => {
@@ -104,7 +111,7 @@ impl Instances {
             }
             NextStep::Thaw => {
                 self.0.host.thaw(instance.id).await?;
-                // Pausing does not make a program forget that it was ready; one found frozen may never have been.
+                // A pause does not change readiness. A container found frozen at startup may never have been ready.
                 ContainerPhase::Running { ready: instance.with_state(|state| state.ready) }
             }
             NextStep::Stop => {
@@ -137,7 +144,8 @@ impl Instances {
                 || (state.ready && container == ContainerPhase::Frozen);
         });
         if let ContainerPhase::Running { ready: true } = container {
-            // Waiters go first, the ledger after: a crash between the two is put right by looking.
+            // Waiters are notified before the fact is persisted, so a wake does not wait for the disk. After a crash in
+            // between, startup observes the container.
             self.show(instance, Fact::Awake, self.cause(instance, step, reality), WakeStage::Ready);
         }
         Ok(true)
@@ -148,13 +156,15 @@ impl Instances {
         Ok(self.note(instance, &seen))
     }
 
-    /// A new container has a new token. The ledger learns it first: a crash in between leaves a container that is
-    /// recognised as outdated and replaced.
+    /// Creates the container with a new token. The token's hash is committed first: a crash in between leaves a
+    /// container with an unknown token, which is recognised as outdated and replaced.
     async fn make_container(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
         let upgrade = instance.with_state(|state| state.upgrade.clone());
         self.make_container_of(instance, upgrade, None).await
     }
 
+    /// Creates a container from the named image, or from `image_id` for a rollback. Token and upgrade progress commit
+    /// together before the engine is called.
     pub(super) async fn make_container_of(
         &self,
         instance: &Arc<Instance>,
@@ -182,7 +192,7 @@ impl Instances {
         Ok(self.0.host.create(&spec).await?)
     }
 
-    /// Waits for the program to answer; `false` when another wish came in between, which is looked at first.
+    /// Waits for readiness; `false` when the wish changed meanwhile, because the new wish may need another step.
     async fn await_ready(&self, instance: &Arc<Instance>, wish: Wish) -> Result<bool, StepFailure> {
         let mut status = instance.watch();
         tokio::select! {
@@ -195,7 +205,7 @@ impl Instances {
         }
     }
 
-    /// Watches a starting container and returns when it ended instead, with a sentence why.
+    /// Polls a starting container and returns the reason for the owner once it has exited.
     async fn await_exit(&self, instance: &Arc<Instance>) -> String {
         let mut pause = tokio::time::interval(std::time::Duration::from_millis(500));
         pause.tick().await;
@@ -212,9 +222,10 @@ impl Instances {
         }
     }
 
-    /// At rest: shows and writes the fact, if it is another than before.
+    /// Publishes the fact at rest, and persists it if it differs from the last persisted one.
     async fn settle(&self, instance: &Arc<Instance>, wish: Wish, reality: ObservedState) -> Result<(), StepFailure> {
         let fact = at_rest(wish, reality);
+        // Declared jobs end with their container, whether the platform stopped it or it ended by itself.
         if !matches!(reality.container, ContainerPhase::Running { .. } | ContainerPhase::Frozen) {
             self.forget_jobs(instance).await?;
         }
@@ -252,8 +263,8 @@ impl Instances {
         tracing::warn!(instance.id = %instance.id, handle = %instance.handle, failures, error = %detail, "an instance's step failed");
         let from = self.written(instance);
         let told = instance.publish(|status| {
-            // The first failure after a new wish is published even with an unchanged message: it is the answer to that
-            // wish.
+            // The first failure after a new wish is published even with an unchanged message: waiters of that wish need
+            // a result.
             let changed = failures == 1 || status.fact != Fact::Failed || status.failure.as_ref() != Some(&message);
             if changed {
                 status.since = self.0.clock.now();
@@ -263,12 +274,13 @@ impl Instances {
             status.failure = Some(message);
             changed
         });
+        // Persisted only when published: a failure that repeats writes no row and adds no transition.
         if told && let Err(error) = self.write(instance, from).await {
             tracing::warn!(instance.id = %instance.id, error = ?error, "could not write down that a step failed");
         }
     }
 
-    /// Publishes a new status. Does not write to the database: see [`Instances::settle`].
+    /// Publishes a status to subscribers. Does not persist it: see [`Instances::settle`].
     fn show(&self, instance: &Arc<Instance>, fact: Fact, cause: Cause, stage: WakeStage) {
         let now = self.0.clock.now();
         instance.publish(|status| {
@@ -284,6 +296,7 @@ impl Instances {
         });
     }
 
+    /// Persists the published fact with the transition from `from`, in one transaction.
     async fn write(&self, instance: &Arc<Instance>, from: Fact) -> Result<(), Error> {
         let status = instance.status();
         let tx = self.0.db.begin().await?;
@@ -299,7 +312,7 @@ impl Instances {
         Ok(())
     }
 
-    /// The fact that the database holds.
+    /// The last persisted fact.
     fn written(&self, instance: &Arc<Instance>) -> Fact {
         instance.with_state(|state| state.written).unwrap_or(Fact::Absent)
     }
@@ -308,7 +321,7 @@ impl Instances {
         instance.look_at_ms.store(at.0, Ordering::SeqCst);
     }
 
-    /// Why this step is taken.
+    /// The cause to report for this step.
     fn cause(&self, instance: &Arc<Instance>, step: NextStep, reality: ObservedState) -> Cause {
         let asked = instance.with_state(|state| state.cause).unwrap_or(Cause::FoundSo);
         let under_pressure = instance.pressure().is_some() && instance.wish() == Wish::Available;
@@ -323,7 +336,7 @@ impl Instances {
         }
     }
 
-    /// A fact that no step of ours led to was found so.
+    /// The cause to report at rest. A fact that no step of the platform led to has the cause [`Cause::FoundSo`].
     fn cause_at_rest(&self, instance: &Arc<Instance>, fact: Fact) -> Cause {
         let status = instance.status();
         let ours = matches!(
@@ -336,13 +349,13 @@ impl Instances {
     }
 }
 
-/// Whether a new wish or a reconnect of the engine reset the failure count, so that the backoff may be skipped. A visit
+/// Whether a new wish or a reconnect of the engine reset the failure count, so that the backoff is skipped. A visit
 /// alone does not reset it.
 fn was_asked_anew(instance: &Arc<Instance>) -> bool {
     instance.with_state(|state| state.failures == 0)
 }
 
-/// The fact to publish while a step runs; `None`: the published fact stays.
+/// The transient fact to publish while a step runs; `None`: the published fact stays.
 fn under_way(step: NextStep) -> Option<Fact> {
     match step {
         NextStep::MakeVolume | NextStep::MakeContainer => Some(Fact::Provisioning),
@@ -356,7 +369,7 @@ fn under_way(step: NextStep) -> Option<Fact> {
     }
 }
 
-/// The part of a wake that is done when a step begins.
+/// The stage of a wake that is finished when a step begins.
 fn stage_before(step: NextStep) -> WakeStage {
     match step {
         NextStep::MakeContainer | NextStep::Upgrade | NextStep::GoBack => WakeStage::Volume,

@@ -1,8 +1,8 @@
-//! Admission of a call to a model: a hold by the bytes of its body first, by a token count where that does not fit, and
-//! with a shorter answer where the call accepts one.
+//! Admission of a call to a model: reserves (holds) an upper bound of its cost. The bound comes from the bytes of the
+//! body; where that does not fit, from a token count; where the call accepts it, from a shorter answer.
 //!
-//! The usual call fits by its bytes and needs no request of its own. A token count costs nothing, and gives no caller
-//! more than `/v1/messages/count_tokens` would: the caller is authenticated and holds a request slot by then. It is
+//! The usual call fits by its bytes and needs no request of its own. A token count is free, and gives a caller no more
+//! than `/v1/messages/count_tokens` would: the caller is authenticated and holds a request slot by then. The count is
 //! skipped when not even the smallest count could make the call fit, so a spent budget is refused at once.
 
 use std::num::NonZeroU64;
@@ -29,7 +29,7 @@ const MAX_COUNT_RESPONSE: usize = 4096;
 /// The result of an admission.
 pub(super) struct ModelAdmission {
     pub hold: Hold,
-    /// The output limit in tokens, where it had to be lowered.
+    /// The lowered output limit in tokens. `None` where it was not lowered.
     pub shortened_to: Option<u64>,
 }
 
@@ -39,18 +39,17 @@ impl ModelAdmission {
     }
 }
 
-/// The response to a token count, which both providers write alike.
+/// The response to a token count, the same for both providers.
 #[derive(Deserialize)]
 struct TokenCount {
-    // Zero is no plausible count of a call's input; it would make the bound worthless.
+    // Zero is not a plausible count of an input; it would make the bound worthless.
     input_tokens: NonZeroU64,
 }
 
 impl QuotaProxy {
-    /// Holds the most that `call` can cost, which is `demand` by the bytes of its body.
+    /// Holds the upper bound of the cost of `call`. `demand` is that bound by the bytes of its body.
     ///
-    /// # Errors
-    /// `Refused`, `RefusedAtAnyLength`.
+    /// # Errors `Refused`, `RefusedAtAnyLength`.
     pub(super) async fn admit_model(
         &self,
         call: &RoutedCall,
@@ -59,17 +58,17 @@ impl QuotaProxy {
     ) -> Result<ModelAdmission, ProxyError> {
         match self.app.quota.admit(call.incoming.with_demand(demand)).await {
             Ok(hold) => Ok(ModelAdmission::unchanged(hold)),
-            // On the heap, because the state of this rare path would otherwise enlarge the future of every call.
+            // Boxed, because the state of this rare path would otherwise enlarge the future of every call.
             Err(refusal) if refusal.leaves_room() => Box::pin(self.make_fit(call, clamp, refusal)).await,
             Err(refusal) => Err(ProxyError::Refused(refusal)),
         }
     }
 
-    /// Admits a call that its bytes would refuse, by a smaller bound or a shorter answer.
+    /// Retries an admission that was refused by the bytes, with a smaller bound or a shorter answer.
     async fn make_fit(&self, call: &RoutedCall, clamp: Clamp, refusal: Refusal) -> Result<ModelAdmission, ProxyError> {
         let body = &call.incoming.body.bytes;
-        // The demand was moved into the refused attempt. Reading the body again is rare, and cheaper than a copy each
-        // time.
+        // The demand was moved into the refused attempt. Parsing the body again is rare, and cheaper than a copy for
+        // each call.
         let Ok(request) = call.api.read(body, self.default_tier) else { return Err(ProxyError::Refused(refusal)) };
         let by_bytes = Demand { provider: Provider::named(&call.provider), ..request.demand };
         let is_shorter = |least: &u64| by_bytes.max_output_tokens.is_none_or(|asked| asked > *least);
@@ -98,8 +97,8 @@ impl QuotaProxy {
         }
     }
 
-    /// The demand of `call` by a token count of its input. `None` where no count is possible, or where it could not
-    /// make the call fit, even with an answer of `shortest` tokens.
+    /// The demand of `call` by a token count of its input. `None` where no count is possible, or where no count could
+    /// make the call fit, not even with an answer of `shortest` tokens.
     async fn demand_by_count(&self, call: &RoutedCall, demand: &Demand, shortest: Option<u64>) -> Option<Demand> {
         // Other providers behind the same wire format may count differently, or not at all.
         if ![Provider::ANTHROPIC, Provider::OPENAI].contains(&demand.provider) {
@@ -122,7 +121,7 @@ impl QuotaProxy {
         Some(with_input(count_request.upper_bound(tokens?)))
     }
 
-    /// Asks the provider for the number of input tokens. `None` when it does not answer in time.
+    /// Requests the number of input tokens from the provider. `None` when the provider does not answer in time.
     async fn count_tokens(&self, call: &RoutedCall, count_request: &TokenCountRequest) -> Option<u64> {
         // The counting request is a second body beside the call's own, and counts towards the memory limit too.
         let _memory = self.intake.reserve_memory(count_request.body.len()).ok()?;

@@ -1,4 +1,4 @@
-//! A provider's stream together with the hold that pays for it.
+//! A billed stream: a provider's response stream, together with the hold that pays for it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,17 +10,17 @@ use futures_util::{Stream, StreamExt as _};
 use crate::instances::WorkInFlight;
 use crate::quota::{CallOutcome, Hold};
 
-/// After this many bytes of a stream the usage so far is written to the journal, for a settlement after a crash. SSE
-/// frames are about ten times as long as their text, so this is some hundred tokens.
+/// Checkpoint interval, in bytes of the stream: the usage so far is written to the journal, for a settlement after a
+/// crash. SSE frames are about ten times as long as their text, so the interval is some hundred tokens.
 const CHECKPOINT_EVERY: usize = 64 * 1024;
 
-/// The stream settles its hold once: at its end, or when it is dropped.
+/// A stream that settles its hold exactly once: at its end, or when it is dropped.
 pub struct BilledStream {
     /// Keeps the instance awake as long as the stream exists.
     _work: WorkInFlight,
     upstream: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
     reader: UsageReader,
-    /// `None` once it is settled.
+    /// `None` once settled.
     hold: Option<Hold>,
     /// Bytes since the last checkpoint.
     unwritten: usize,
@@ -32,14 +32,14 @@ impl BilledStream {
         Self { _work: work, upstream, reader: UsageReader::new(api), hold: Some(hold), unwritten: 0 }
     }
 
-    /// The next chunk. Nothing is read ahead of the client, which gives backpressure to the provider.
+    /// The next chunk. Backpressure: nothing is read ahead of the client.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<reqwest::Result<Bytes>>> {
         let next = ready!(self.upstream.as_mut().poll_next(cx));
         match &next {
             Some(Ok(chunk)) => {
                 self.reader.feed(chunk);
-                // The hold is settled before the client sees the end, so that the client's next call finds the money
-                // free.
+                // Order: the hold is settled before the client sees the end, so that the client's next call finds the
+                // money free.
                 if self.reader.is_over() {
                     self.settle(self.outcome_at_end(), self.reader.reading());
                 } else {
@@ -48,8 +48,7 @@ impl BilledStream {
             }
             Some(Err(error)) => {
                 let mut reading = self.reader.reading();
-                // A client that stops reading also causes a timeout here, so it must not pay less than for a
-                // disconnect.
+                // A client that stops reading also causes this timeout, so it must not pay less than for a disconnect.
                 if error.is_timeout() {
                     reading.report = reading.report.cut_off();
                 }
@@ -73,7 +72,7 @@ impl BilledStream {
         }
     }
 
-    /// Reads the stream until its figures are known, or until it ends.
+    /// Reads the stream until its usage figures are known, or until it ends.
     pub async fn read_to_figures(&mut self) {
         while !self.has_figures() {
             match self.upstream.next().await {

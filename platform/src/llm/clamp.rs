@@ -1,5 +1,5 @@
-//! Clamping: a request header by which a call prefers a shorter answer to a refusal, and the response header with the
-//! resulting limit. Both are part of the instance contract.
+//! Clamping: a call opts in, by a request header, to a lower output limit instead of a refusal; a response header
+//! reports the resulting limit. Both headers are part of the instance contract.
 
 use axum::http::{HeaderMap, HeaderValue};
 use berth_providers::Api;
@@ -13,7 +13,7 @@ const MAX_TOKENS: &str = "max-tokens";
 /// The response header with the lowered limit, in tokens.
 const LOWERED_TO: &str = "x-berth-max-tokens";
 
-/// The permission of a call to change it.
+/// Whether a call permits a lower output limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clamp {
     Off,
@@ -23,13 +23,12 @@ pub enum Clamp {
 
 /// Reads the request header.
 ///
-/// # Errors
-/// When it names another limit.
+/// # Errors When the header names another limit.
 pub fn requested(headers: &HeaderMap) -> Result<Clamp, RequestError> {
     match headers.get(CLAMP) {
         None => Ok(Clamp::Off),
         Some(limit) if limit == MAX_TOKENS => Ok(Clamp::MaxTokens),
-        // Refused rather than ignored: the caller relies on the limit that it names.
+        // Refused rather than ignored: the caller relies on the limit it names.
         Some(_) => {
             let message = format!("{CLAMP}: only {MAX_TOKENS} can be lowered; leave the header out for none.");
             Err(RequestError { field: None, message })

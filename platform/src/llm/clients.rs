@@ -1,7 +1,7 @@
-//! HTTP clients: a connection pool per worker thread.
+//! HTTP clients: one connection pool per worker thread.
 //!
-//! A connection's task wakes the thread that opened it. With one pool for all threads, calls that share a connection
-//! across threads wait for each other's wake-ups.
+//! A connection's task wakes the thread that opened it. In one pool for all threads, calls that share a connection
+//! across threads would wait for each other's wake-ups.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -29,7 +29,7 @@ impl ThreadClients {
         if let Some(client) = self.by_thread.read().unwrap_or_else(PoisonError::into_inner).get(&thread) {
             return client.clone();
         }
-        // No other thread can have inserted this key between the two locks.
+        // Between the two locks no other thread can insert this key, because the key is this thread.
         let mut clients = self.by_thread.write().unwrap_or_else(PoisonError::into_inner);
         clients.entry(thread).or_insert_with(|| client(self.timeouts)).clone()
     }
@@ -40,11 +40,11 @@ fn client(timeouts: ProxyTimeouts) -> reqwest::Client {
         .tls_backend_preconfigured(tls())
         .connect_timeout(timeouts.connect)
         .read_timeout(timeouts.between_bytes)
-        // Nagle's algorithm would hold back the last segment of a request until the one before it is acknowledged.
+        // Nagle's algorithm would hold back the last segment of a request until the previous one is acknowledged.
         .tcp_nodelay(true)
-        // A redirect would carry the platform's key to an address that the provider's response chooses.
+        // A redirect would send the platform's key to an address that the provider's response chooses.
         .redirect(reqwest::redirect::Policy::none())
-        // Nor may an environment variable send the keys through another host.
+        // Nor may a proxy environment variable send the keys through another host.
         .no_proxy()
         .build()
         .expect("the TLS settings are complete")

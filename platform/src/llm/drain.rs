@@ -1,8 +1,9 @@
-//! Draining: after a client disconnect, the upstream is read on to its usage frame, to prevent free tokens.
+//! Draining: after a client disconnect, the upstream is read on to its usage frame, so that a disconnect does not make
+//! tokens free.
 //!
-//! Providers send the figures last and charge for reasoning that the client has not seen. Without draining, a client
-//! could hang up just before the figures and have the reasoning for nothing. Drains are limited in number and in time,
-//! and keep none of the bytes.
+//! Providers send the usage last, and charge for reasoning that the client has not seen. Without draining, a client
+//! could disconnect just before the usage frame and get the reasoning for nothing. Drains are limited in number and
+//! time, and discard the bytes.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -38,11 +39,11 @@ impl DrainLimit {
         tokio::time::timeout(self.timeout, future).await.ok()
     }
 
-    /// Drains `stream` on a task of its own. Where that is not possible, `stream` is dropped, and its drop settles the
+    /// Drains `stream` on a task of its own. If that is not possible, `stream` is dropped, and its drop settles the
     /// hold.
     pub fn drain(&self, mut stream: BilledStream) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        // With its figures known, dropping the stream settles it exactly.
+        // When its usage is known, dropping the stream settles it exactly.
         if stream.is_settled() || stream.has_figures() {
             return;
         }

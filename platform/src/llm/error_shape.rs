@@ -9,7 +9,7 @@ use berth_providers::WireFormat;
 use serde_json::json;
 use uuid::Uuid;
 
-/// An error response in terms of both wire formats.
+/// An error response that can be written in both wire formats.
 pub struct ErrorShape {
     pub status: StatusCode,
     /// Anthropic's `error.type`.
@@ -24,7 +24,7 @@ pub struct ErrorShape {
     pub field: Option<&'static str>,
     pub message: String,
     pub retry_after: Option<Duration>,
-    /// Tells the SDK not to retry. `retry_after` is ignored then.
+    /// Tells the SDK not to retry. `retry_after` is then ignored.
     pub never_retry: bool,
 }
 
@@ -44,7 +44,7 @@ impl ErrorShape {
         }
     }
 
-    /// The response in a wire format. The error gets an id like those of the provider, for the log of the caller.
+    /// The response in one wire format. The error gets a request id like the provider's, for the log of the caller.
     #[must_use]
     pub fn respond(&self, format: WireFormat, request_id: Uuid) -> Response {
         let request_id = format!("req_{}", request_id.simple());
@@ -70,7 +70,7 @@ impl ErrorShape {
         if self.never_retry {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         } else if let Some(wait) = self.retry_after {
-            // Anthropic's SDK would sleep for all of a longer time, and the program with it.
+            // Anthropic's SDK sleeps for all of a longer time, and blocks its program.
             headers.insert("retry-after", HeaderValue::from(wait.as_secs().clamp(1, 60)));
         }
         response

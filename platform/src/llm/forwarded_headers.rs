@@ -1,4 +1,4 @@
-//! Header filters for both directions of a provider call: allow lists towards the provider, deny lists towards the
+//! Header filters for both directions of a provider call: an allow list towards the provider, deny lists towards the
 //! instance.
 
 use axum::http::{HeaderMap, HeaderValue};
@@ -6,19 +6,20 @@ use axum::http::{HeaderMap, HeaderValue};
 use crate::hop_by_hop;
 
 /// The request headers that are forwarded. An allow list, so that neither the tenant and its network nor unknown
-/// features reach the provider.
+/// The request headers that are forwarded. An allow list, so that neither identity nor network of the tenant nor
+/// unknown features reach the provider.
 const FORWARDED: &[&str] = &["content-type", "accept", "user-agent", "openai-beta"];
-/// SDK telemetry, and Anthropic's own headers, which come in pairs with fields of the body.
+/// Prefixes of forwarded headers: SDK telemetry, and Anthropic's own headers, which accompany fields of the body.
 const FORWARDED_PREFIXES: &[&str] = &["anthropic-", "x-stainless-", "x-claude-code-"];
-/// Exceptions: these would select another customer of the provider.
+/// Exceptions to the prefixes: these would select another customer of the provider.
 const NOT_FORWARDED: &[&str] = &["anthropic-user-profile-id", "anthropic-workspace-id"];
 
-/// The response headers that would act on another origin, or are set anew.
+/// Response headers that would affect another origin, or are set anew.
 const NOT_RETURNED: &[&str] = &["content-length", "trailer", "set-cookie", "alt-svc"];
-/// The response headers that identify the platform's account at the provider.
+/// Response headers that identify the platform's account at the provider.
 const PLATFORM_ACCOUNT: &[&str] =
     &["anthropic-organization-id", "anthropic-workspace-id", "openai-organization", "openai-project"];
-/// The rate limits of the platform's key.
+/// Prefixes of response headers with the rate limits of the platform's key.
 const PLATFORM_LIMITS: &[&str] = &["anthropic-ratelimit-", "anthropic-priority-", "x-ratelimit-"];
 /// An exception: the limits of a subscription, which Claude Code shows to its user.
 const RETURNED_PREFIX: &str = "anthropic-ratelimit-unified-";
@@ -58,14 +59,14 @@ fn without(mut headers: HeaderMap, is_removed: impl Fn(&str) -> bool) -> HeaderM
 /// Removes the long context (a million tokens) from `anthropic-beta`, for a model that has a price only without it.
 pub fn remove_long_context(headers: &mut HeaderMap) {
     const BETA: &str = "anthropic-beta";
-    // The header may come several times, each time with a list.
+    // The header may be repeated, each time with a list.
     let values = headers.get_all(BETA).iter().map(|value| value.to_str().unwrap_or_default());
     let (long, kept): (Vec<&str>, Vec<&str>) =
         values.flat_map(|value| value.split(',')).map(str::trim).partition(|beta| beta.starts_with("context-1m"));
     if long.is_empty() {
         return;
     }
-    // One header with the rest of all lists, or none where nothing is left.
+    // One header with the rest of all lists; none if the rest is empty.
     let kept = HeaderValue::from_str(&kept.join(","));
     headers.remove(BETA);
     if let Ok(kept) = kept
@@ -121,7 +122,8 @@ mod tests {
         let returned =
             ["anthropic-ratelimit-unified-5h-status", "content-type", "request-id", "retry-after", "x-should-retry"];
         assert_eq!(names, returned);
-        // An answer to the caller's own key describes the caller's account, and loses only what acts on another origin.
+        // An answer to the caller's own key describes the caller's account, and loses only headers that affect another
+        // origin.
         let own = to_key_owner(answered.clone());
         assert_eq!(own.len(), answered.len() - 2);
         assert!(!own.contains_key("set-cookie") && own.contains_key("x-ratelimit-limit-requests"));

@@ -1,9 +1,9 @@
-//! Forwarding of one admitted call: it is sent once, its response goes on to the client, and its hold is settled
-//! whatever happens.
+//! Forwarding of one admitted call: the call is sent once, its response goes on to the client, and its hold is always
+//! settled.
 //!
 //! A streamed response passes chunk by chunk at the client's speed. After a client disconnect it is drained to its
-//! usage figures (see `drain`). A whole response is read to its end even after a disconnect, because the provider
-//! charges for all of it.
+//! usage (see `drain`). A whole response is read to its end even after a disconnect, because the provider charges for
+//! all of it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,31 +29,31 @@ use crate::http::instance_token::until_revoked;
 use crate::instances::{Instance, WorkInFlight};
 use crate::quota::{CallOutcome, Hold};
 
-/// The largest whole response, in bytes. The longest real ones have a few megabytes.
+/// The largest whole response, in bytes. The longest real responses have a few megabytes.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
-/// The resources that a call holds until its response has passed.
+/// The guards that a call holds until its response has passed.
 pub struct CallGuards {
     /// Keeps the instance awake.
     pub work: WorkInFlight,
     pub slot: RequestSlot,
 }
 
-/// A call that was admitted and is not yet sent.
+/// A call that was admitted and not yet sent.
 pub struct AdmittedCall {
     pub api: Api,
     pub request: ProviderCall,
     pub hold: Hold,
     pub instance: Arc<Instance>,
     pub guards: CallGuards,
-    /// The request body's share of the memory limit, until the body is sent.
+    /// The request body's share of the memory limit, held until the body is sent.
     pub memory: OwnedSemaphorePermit,
     pub drains: DrainLimit,
-    /// Whether the proxy asked for the usage figures of the stream, which the client then must not see.
+    /// Whether the proxy requested the usage figures of the stream itself; the client must not see them then.
     pub hide_usage: bool,
 }
 
-/// Makes a call with a streamed response. When the caller is dropped before the head of the response came, the call
+/// Makes a call with a streamed response. If the caller is dropped before the head of the response arrived, the call
 /// continues as a drain.
 pub async fn forward_stream(call: AdmittedCall) -> Result<Response, ProxyError> {
     let drains = call.drains.clone();
@@ -63,10 +63,10 @@ pub async fn forward_stream(call: AdmittedCall) -> Result<Response, ProxyError> 
 async fn begin_stream(call: AdmittedCall) -> Result<Response, ProxyError> {
     let AdmittedCall { api, request, hold, instance, guards, memory, drains, hide_usage } = call;
     let (hold, mut response) = send(&request, ResponseMode::Streamed, hold).await?;
-    // The stream may last for an hour; the body's memory is free from here on.
+    // The stream may last for an hour; from here on the body's memory is free.
     drop(memory);
     let Some(hold) = hold else { return Ok(pass_through(&request, response, guards)) };
-    // Some providers answer a request for a stream with one JSON object; it has another place for its usage.
+    // Some providers answer a request for a stream with one JSON object, which holds its usage elsewhere.
     if !is_event_stream(response.headers()) {
         return forward_body(api, &request, response, hold).await;
     }
@@ -82,7 +82,7 @@ async fn begin_stream(call: AdmittedCall) -> Result<Response, ProxyError> {
     Ok(with_body(Body::from_stream(stream)))
 }
 
-/// Makes a call with a whole response. It continues to its end when the caller is dropped.
+/// Makes a call with a whole response. If the caller is dropped, the call continues to its end.
 pub async fn forward_whole(call: AdmittedCall) -> Result<Response, ProxyError> {
     let AdmittedCall { api, request, hold, guards, memory, .. } = call;
     let work = async move {
@@ -99,13 +99,13 @@ pub async fn forward_whole(call: AdmittedCall) -> Result<Response, ProxyError> {
     DetachedWork::to_completion(work).await
 }
 
-/// Sends the call. The hold comes back only when the provider accepted the call; a refused call is not charged.
+/// Sends the call. The hold is returned only when the provider accepted the call; a refused call is not charged.
 async fn send(
     request: &ProviderCall,
     mode: ResponseMode,
     mut hold: Hold,
 ) -> Result<(Option<Hold>, reqwest::Response), ProxyError> {
-    // Before the first byte leaves: if this task is dropped from here on, the provider may charge for the call.
+    // Order: marked before the first byte leaves. If this task is dropped from here on, the provider may charge.
     hold.mark_sent();
     match request.send(mode).await {
         Ok(response) if response.status().is_success() => Ok((Some(hold), response)),
@@ -124,11 +124,11 @@ fn settle_failed(hold: Hold, failure: CallFailure) -> ProxyError {
     failure.into()
 }
 
-/// Passes a response on that costs nothing.
+/// Passes on a response that costs nothing.
 pub fn pass_through(request: &ProviderCall, mut response: reqwest::Response, guards: CallGuards) -> Response {
     let with_body = take_head(request, &mut response);
     with_body(Body::from_stream(response.bytes_stream().inspect(move |_| {
-        // Moves the guards into the body, so that they last until it has passed.
+        // Moves the guards into the body, which holds them until it has passed.
         let _guards = &guards;
     })))
 }
@@ -148,7 +148,7 @@ async fn forward_body(
     while let Some(chunk) = chunks.next().await {
         match chunk {
             Ok(chunk) if body.len() + chunk.len() <= max_size => body.extend_from_slice(&chunk),
-            // Too large to be read, so its usage is unknown, and the provider charges for it all the same.
+            // Too large to be read: its usage is unknown, and the provider charges for it nevertheless.
             Ok(_) => {
                 hold.settle(UsageReport::Unreadable, CallOutcome::UpstreamBroke, String::new());
                 return Err(ProxyError::UpstreamUnreachable);
@@ -165,7 +165,7 @@ async fn forward_body(
     Ok(with_body(body.freeze().into()))
 }
 
-/// Takes the status and headers of `response`. The result adds a body to them, for the client.
+/// Takes status and headers out of `response`. The returned function adds a body to them, for the client.
 fn take_head(request: &ProviderCall, response: &mut reqwest::Response) -> impl FnOnce(Body) -> Response + use<> {
     let (status, headers) = (response.status(), request.returned_headers(std::mem::take(response.headers_mut())));
     move |body| {
@@ -184,19 +184,18 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     is_events && is_identity(headers)
 }
 
-/// Whether the body is not compressed, although the provider may have ignored `accept-encoding`.
+/// Whether the body is uncompressed. The provider may have ignored `accept-encoding`.
 fn is_identity(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity")
 }
 
-/// The body of a streamed response to the client. Nothing is read ahead: the next chunk is requested when the last one
-/// is taken.
+/// The body of a streamed response to the client. Backpressure: the next chunk is requested when the last one is taken.
 struct ClientStream {
     /// `None` after the end.
     upstream: Option<BilledStream>,
     filter: Option<UsageFilter>,
     drains: DrainLimit,
-    /// Completes when the instance may make no more calls.
+    /// Completes when the instance is no longer allowed to call.
     revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
     _slot: RequestSlot,
 }
@@ -206,7 +205,7 @@ impl Stream for ClientStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self { upstream: current, filter, drains, revoked, .. } = &mut *self;
-        // Polled first: a stream that always has a next chunk must not outlive a suspension.
+        // Polled first: a stream that always has another chunk must not outlive a suspension.
         if current.is_some() && revoked.as_mut().poll(cx).is_ready() {
             current.take().into_iter().for_each(|stream| drains.drain(stream));
             return Poll::Ready(Some(Err(std::io::Error::other("the instance may make no more calls"))));
@@ -218,7 +217,7 @@ impl Stream for ClientStream {
                         Some(filter) => filter.feed(&chunk),
                         None => chunk,
                     };
-                    // The filter may hold all of a chunk back. An empty chunk would end a chunked HTTP body.
+                    // The filter may hold back a whole chunk. An empty chunk would end a chunked HTTP body.
                     if !chunk.is_empty() {
                         return Poll::Ready(Some(Ok(chunk)));
                     }

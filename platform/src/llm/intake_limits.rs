@@ -1,7 +1,7 @@
-//! Intake limits: concurrent requests of one instance, and the memory of all request bodies together.
+//! Intake limits: the concurrent requests of one instance, and the memory of all request bodies together.
 //!
-//! Both are checked before a body is read. The budget cannot take their place, because requests that cost nothing, such
-//! as counting tokens, take memory as well.
+//! Both are checked before a body is read. The budget cannot replace them, because requests that cost nothing, such as
+//! token counts, take memory as well.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,12 +18,12 @@ use crate::db::InstanceId;
 
 /// The largest request body, in bytes: the providers' own limit.
 const MAX_BODY: usize = 32 * 1024 * 1024;
-/// The time in which a request body must arrive.
+/// How long a request body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// The memory of all buffered bodies, in bytes. Reading a body takes up to twice its size for a moment.
+/// The memory for all buffered bodies, in bytes. Reading a body takes up to twice its size for a moment.
 const MAX_BODY_MEMORY: usize = 256 * 1024 * 1024;
-/// Request slots beyond the account's concurrent calls: to count tokens and list models meanwhile, and to be told that
-/// there are too many calls.
+/// Request slots beyond the account's concurrent calls: for token counts and model lists meanwhile, and so that a
+/// surplus call gets the quota's own refusal.
 const EXTRA_SLOTS: u64 = 2;
 
 /// The limits and their current use. Cheap to clone.
@@ -43,12 +43,12 @@ pub struct RequestSlot {
 /// A request body in memory.
 pub struct BufferedBody {
     pub bytes: Bytes,
-    /// The body's share of the memory limit, to be kept as long as `bytes`.
+    /// The body's share of the memory limit, held as long as `bytes`.
     pub memory: OwnedSemaphorePermit,
 }
 
 impl IntakeLimits {
-    /// `calls_at_once`: the concurrent calls that an account may make.
+    /// `calls_at_once` is the number of concurrent calls that an account may make.
     #[must_use]
     pub fn new(calls_at_once: u32) -> Self {
         let max_active = u64::from(calls_at_once) + EXTRA_SLOTS;
@@ -69,8 +69,8 @@ impl IntakeLimits {
 
     /// Reads `body` to its end.
     ///
-    /// # Errors
-    /// `Busy` when the memory limit is reached, `BodyTooLarge`, or `BodyBroken` when the body does not arrive whole.
+    /// # Errors `Busy` when the memory limit is reached; `BodyTooLarge`; `BodyBroken` when the body is incomplete or
+    /// too slow.
     pub async fn read_body(&self, headers: &HeaderMap, body: Body) -> Result<BufferedBody, ProxyError> {
         tokio::time::timeout(BODY_TIMEOUT, self.buffer(headers, body)).await.map_err(|_| ProxyError::BodyBroken)?
     }
@@ -81,7 +81,7 @@ impl IntakeLimits {
         if announced > MAX_BODY {
             return Err(ProxyError::BodyTooLarge);
         }
-        // The announced size is reserved at once. Reserving chunk by chunk could fail in the middle of a long upload.
+        // The announced size is reserved at once. A reservation per chunk could fail in the middle of a long upload.
         let mut memory = self.reserve_memory(announced)?;
         let mut bytes = BytesMut::with_capacity(announced);
         let mut chunks = body.into_data_stream();
@@ -106,7 +106,7 @@ impl IntakeLimits {
     /// `Busy` when the memory limit is reached.
     pub fn reserve_memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ProxyError> {
         let bytes = u32::try_from(bytes).map_err(|_| ProxyError::BodyTooLarge)?;
-        // Waiting for memory instead would let slow uploads queue up behind each other.
+        // Waiting for memory instead would queue slow uploads behind each other (head-of-line blocking).
         self.body_memory.clone().try_acquire_many_owned(bytes).map_err(|_| ProxyError::Busy)
     }
 }
@@ -116,7 +116,7 @@ impl Drop for RequestSlot {
         let mut active = self.limits.active.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = active.get_mut(&self.instance) {
             *count -= 1;
-            // An entry of zero would stay in the map for as long as the process runs.
+            // An entry of zero would stay in the map as long as the process runs.
             if *count == 0 {
                 active.remove(&self.instance);
             }

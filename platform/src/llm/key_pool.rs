@@ -7,8 +7,8 @@ use axum::http::HeaderValue;
 
 /// The keys, each with the end of its cooldown.
 ///
-/// A cooldown only puts a key behind the others. While all keys cool down, the one that is available next is used
-/// anyway, so a tenant who provokes refusals cannot stop the others from calling.
+/// A key in cooldown is only used after the others. If all are in cooldown, the key that is available next is used
+/// anyway, so that a tenant who provokes refusals cannot stop the calls of others.
 pub struct ApiKeyPool {
     values: Vec<HeaderValue>,
     cools_until: Mutex<Vec<Option<Instant>>>,
@@ -27,13 +27,13 @@ impl ApiKeyPool {
         &self.values[key]
     }
 
-    /// The key for a first attempt; `None` for an empty pool. A caller with the same `affinity` gets the same key while
-    /// that is available, because providers keep a prompt cache for each key.
+    /// The key for a first attempt; `None` for an empty pool. Callers with the same `affinity` get the same key while
+    /// it is available, because providers keep a prompt cache per key.
     #[must_use]
     pub fn first(&self, affinity: u64, now: Instant) -> Option<usize> {
         self.alternative(affinity, &[], now).or_else(|| {
             let cools_until = self.lock();
-            // `None` would sort first, but a key without a cooldown was found above.
+            // `None` would sort first, but a key without a cooldown was already found above.
             (0..self.values.len()).min_by_key(|key| cools_until[*key])
         })
     }
@@ -53,7 +53,7 @@ impl ApiKeyPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Instant>>> {
-        // A panic cannot leave a list of times half written, so a poisoned lock is used on.
+        // A panic cannot leave a half-written list of times, so a poisoned lock is still valid.
         self.cools_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! Metered APIs: APIs without models that have a price per call. Only the calls in the operator's providers file are
-//! made.
+//! Metered APIs: APIs without models that have a price per call. Only the calls listed in the operator's providers file
+//! are allowed.
 
 use axum::http::{Method, Uri};
 use berth_providers::request::RequestError;
@@ -11,14 +11,14 @@ use crate::config::{MeteredApi, MeteredCall};
 
 /// The largest response of a metered API, in bytes. Where bytes have a price, the hold covers this many.
 pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
-/// The longest segment of a path that a star matches, in bytes.
+/// The longest path segment that a star matches, in bytes.
 const MAX_SEGMENT: usize = 200;
 const MAX_QUERY: usize = 2000;
 
 /// Finds the call of `api` that a request makes, and its path at the provider.
 ///
-/// # Errors
-/// `NoSuchPath` when the operator's file has no such call; `InvalidRequest` for a query that cannot be forwarded.
+/// # Errors `NoSuchPath` when the operator's file has no such call; `InvalidRequest` for a query that cannot be
+/// forwarded.
 pub fn find<'a>(
     api: &'a MeteredApi,
     method: &Method,
@@ -29,7 +29,7 @@ pub fn find<'a>(
     let path = uri.path().splitn(4, '/').nth(3).map(|rest| format!("/{rest}")).ok_or_else(no_such)?;
     let call = api.calls.iter().find(|call| call.method == method.as_str() && matches(&call.path, &path));
     let call = call.ok_or_else(no_such)?;
-    // Checked by byte, because the query goes on as it is, and parsers differ in their reading of other characters.
+    // Checked by byte, because the query is forwarded unchanged, and parsers disagree about other characters.
     let query = uri.query().filter(|query| !query.is_empty());
     if query.is_some_and(|query| query.len() > MAX_QUERY || !query.bytes().all(may_be_in_a_query)) {
         let message = "The query is too long, or has characters in it that have to be percent-encoded.".into();
@@ -38,8 +38,8 @@ pub fn find<'a>(
     Ok((call, UpstreamPath::trusted(path, query.map(str::to_owned))))
 }
 
-/// Whether `path` matches `pattern`: equal segments, and any plain word for a star. The path is compared as it came,
-/// without percent-decoding, so an encoded slash or dot never matches.
+/// Whether `path` matches `pattern`: equal segments, and any plain word for a star. The path is compared without
+/// percent-decoding, so an encoded slash or dot never matches.
 fn matches(pattern: &str, path: &str) -> bool {
     let is_word = |part: &str| {
         let plain = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:,@~".contains(&b));
@@ -60,14 +60,14 @@ fn may_be_in_a_query(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.~:,@=&%+/?!*".contains(&byte)
 }
 
-/// The bytes of a request body that have a price. `None` for a call without a price per byte.
+/// The priced bytes of a request body. `None` for a call without a price per byte.
 #[must_use]
 pub fn charged_bytes(call: &MeteredCall, body: &[u8]) -> Option<u64> {
     (call.dollars_per_million_bytes.nanodollars > 0).then(|| u64::try_from(body.len()).unwrap_or(u64::MAX))
 }
 
-/// The demand of a call. Where bytes have a price, they take the place of tokens: those sent, and the most that may
-/// come.
+/// The demand of a call. Where bytes have a price, they are counted as tokens: the sent bytes as input, and the largest
+/// response as output.
 #[must_use]
 pub fn demand(name: &str, call: &MeteredCall, sent: Option<u64>) -> Demand {
     let received = sent.map_or(0, |_| u64::try_from(MAX_RESPONSE).unwrap_or(u64::MAX));

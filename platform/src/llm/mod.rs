@@ -1,7 +1,8 @@
-//! The quota proxy: forwards AI calls of instances to model providers, in the providers' own wire formats.
+//! The quota proxy: a metering reverse proxy that forwards AI calls of instances to model providers, in the providers'
+//! own wire formats.
 //!
-//! A call goes out under a key of the platform's and within its account's budget, or under the account's own key and
-//! past the budget (`own_key`). A call that cannot be metered is not forwarded. The proxy is served on each bridge's
+//! A call is sent under a key of the platform and within its account's budget, or under the account's own key and
+//! outside the budget (`own_key`). A call that cannot be metered is not forwarded. The proxy listens on each bridge's
 //! gateway address, where only instances reach it.
 
 mod admission;
@@ -58,17 +59,17 @@ struct QuotaProxy {
     providers: ProviderDirectory,
     intake: IntakeLimits,
     drains: DrainLimit,
-    /// The service tier of an OpenAI call that names none.
+    /// The service tier of an OpenAI call that does not name one.
     default_tier: ServiceTier,
 }
 
-/// The proxy's routes. They must be served with `server::serve`, which provides the peer address and sets
+/// The proxy's routes. They have to be served with `server::serve`, which provides the peer address and sets
 /// TCP_NODELAY.
 pub fn router(app: App) -> Router {
     router_with(app, ProxyTimeouts::default())
 }
 
-/// The same with other timeouts, for tests.
+/// The proxy's routes with other timeouts, for tests.
 pub fn router_with(app: App, timeouts: ProxyTimeouts) -> Router {
     let providers = ProviderDirectory::new(&app.config, app.clock.clone(), timeouts);
     let intake = IntakeLimits::new(app.config.limits.calls_at_once);
@@ -84,15 +85,15 @@ pub fn router_with(app: App, timeouts: ProxyTimeouts) -> Router {
         .route("/{provider}/v1/models", free(MethodFilter::GET, None))
         .route("/{provider}/v1/models/{id}", free(MethodFilter::GET, None))
         .route("/{provider}/api/hello", get(hello))
-        // Any method: the operator's file says which ones are allowed.
+        // Any method: the operator's file lists the allowed ones.
         .route("/metered/{name}/{*path}", any(metered_call))
-        // Axum's own responses would have no body. An SDK needs an error in its wire format.
+        // Axum's own responses have no body, and an SDK needs an error in its wire format.
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(Arc::new(QuotaProxy { app, providers, intake, drains, default_tier }))
 }
 
-/// A route of calls to models, which have a price.
+/// A route of calls to models; they have a price.
 fn models(api: Api) -> MethodRouter<Arc<QuotaProxy>> {
     post(
         async move |State(proxy): State<Arc<QuotaProxy>>,
@@ -114,7 +115,7 @@ async fn metered_call(
     proxy.respond(WireFormat::Openai, answer)
 }
 
-/// A route of calls that providers do not charge for. `only`: the one wire format that has the path.
+/// A route of calls that providers do not charge for. `only` is the wire format that has the path, `None` for both.
 fn free(method: MethodFilter, only: Option<WireFormat>) -> MethodRouter<Arc<QuotaProxy>> {
     on(
         method,
@@ -128,7 +129,7 @@ fn free(method: MethodFilter, only: Option<WireFormat>) -> MethodRouter<Arc<Quot
     )
 }
 
-/// Claude Code sends this request before its first call, to open the connection.
+/// Claude Code sends this request before its first call, to open the connection early.
 async fn hello() -> StatusCode {
     StatusCode::OK
 }
@@ -148,7 +149,7 @@ struct RoutedCall {
 }
 
 impl RoutedCall {
-    /// Replaces the body, where `body` is one.
+    /// Replaces the body if `body` is given.
     fn replace_body(&mut self, body: Option<Vec<u8>>) {
         if let Some(body) = body {
             self.incoming.body.bytes = body.into();
@@ -156,7 +157,7 @@ impl RoutedCall {
     }
 }
 
-/// The way in which a response goes to the client.
+/// How a response is delivered to the client.
 #[derive(Clone, Copy)]
 struct Delivery {
     mode: ResponseMode,
@@ -174,7 +175,7 @@ impl Delivery {
 
 impl QuotaProxy {
     async fn call_model(&self, api: Api, peer: SocketAddr, request: Request) -> Result<Response, ProxyError> {
-        // Before the body is read: the route matches any provider, also one with another wire format.
+        // Checked before the body is read: the route matches any provider, also one with another wire format.
         let provider = self.provider_at(request.uri().path(), |format| format == api.wire_format())?;
         let incoming = self.receive(peer, request).await?;
         let path = UpstreamPath::from_uri(&incoming.uri)?;
@@ -189,7 +190,7 @@ impl QuotaProxy {
         let body = &call.incoming.body.bytes;
         let ModelRequest { mut demand, stream, body_with_usage } =
             call.api.read(body, self.default_tier).map_err(ProxyError::InvalidRequest)?;
-        // The parser knows the wire format only. A configured provider has a name and prices of its own.
+        // The parser knows only the wire format. A configured provider has its own name and prices.
         demand.provider = Provider::named(&call.provider);
         let clamp = clamp::requested(&call.incoming.headers).map_err(ProxyError::InvalidRequest)?;
         let ModelAdmission { hold, shortened_to } = self.admit_model(&call, demand, clamp).await?;
@@ -198,7 +199,7 @@ impl QuotaProxy {
         }
         let delivery = if stream { Delivery::streamed(body_with_usage.as_ref()) } else { Delivery::WHOLE };
         call.replace_body(body_with_usage);
-        // After the replacement, because both edits change the same body.
+        // Order: after the replacement, because both edit the same body.
         if let Some(tokens) = shortened_to {
             let body = clamp::body(call.api, &call.incoming.body.bytes, tokens);
             call.incoming.body.bytes = body.map_err(ProxyError::InvalidRequest)?;
@@ -238,7 +239,7 @@ impl QuotaProxy {
             ProviderRequest { provider: &provider, own_key, method, path: &path, headers, body, key_affinity };
         let request = self.providers.prepare(request)?;
         let drains = if own_key.is_some() { DrainLimit::none() } else { self.drains.clone() };
-        // The call takes the hold along.
+        // Read now: the call takes the hold along.
         let limits = hold.rates();
         let hide_usage = delivery.hide_usage;
         let call = AdmittedCall { api, request, hold, instance, guards, memory, drains, hide_usage };
@@ -267,7 +268,7 @@ impl QuotaProxy {
             ProviderRequest { provider: &provider, own_key: own, method, path: &path, headers, body, key_affinity };
         let request = self.providers.prepare(request)?;
         let sent = request.send(ResponseMode::Whole).await;
-        // The body is sent, or never will be: either way its memory is free for another.
+        // The body was sent or never will be: either way its memory is free.
         drop(memory);
         let response = sent?;
         if let Some(own_key) = own_key {
@@ -276,7 +277,7 @@ impl QuotaProxy {
         Ok(forwarding::pass_through(&request, response, guards))
     }
 
-    /// The provider of models that `path` begins with, if its wire format is accepted.
+    /// The model provider named by the first segment of `path`, if its wire format is accepted.
     fn provider_at(&self, path: &str, is_accepted: impl FnOnce(WireFormat) -> bool) -> Result<String, ProxyError> {
         let name = first_segment(path);
         match self.providers.wire_format(name) {

@@ -1,7 +1,6 @@
-//! Calls under the caller's own key: their cost is not bounded, and nothing of the budget is held.
+//! Calls under the caller's own key (bring your own key): their cost is not bounded and holds nothing of the budget.
 //!
-//! They behave as at the provider itself: errors are the provider's own, and a stream ends as soon as the client
-//! disconnects.
+//! They behave as at the provider itself: errors are the provider's own, and a stream ends when the client disconnects.
 
 use axum::response::Response;
 use berth_providers::Provider;
@@ -29,7 +28,7 @@ impl QuotaProxy {
             provider: Provider::named(&call.provider),
             model,
         };
-        // The hold is empty. It takes one of the account's concurrent calls, and becomes a receipt of zero.
+        // The hold has no amount. It counts as one of the account's concurrent calls, and becomes a receipt of zero.
         let hold = self.app.quota.admit_under_own_key(own_call).await.map_err(ProxyError::Refused)?;
         let delivery = if stream { Delivery::streamed(body_with_usage.as_ref()) } else { Delivery::WHOLE };
         call.replace_body(body_with_usage);

@@ -1,4 +1,4 @@
-//! A call to a provider: key selection and failover, timeouts, and retries that the provider asked for.
+//! A call to a provider: key selection and failover, timeouts, and the retries that the provider requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use super::timeouts::ProxyTimeouts;
 use crate::clock::Clock;
 use crate::quota::CallOutcome;
 
-/// The cooldown of a key that the provider does not know. It will not become valid in a moment.
+/// The cooldown of a key that the provider does not know: it will not become valid soon.
 const UNKNOWN_KEY_COOLDOWN: Duration = Duration::from_secs(300);
-/// The cooldown after a 403. It is shorter, because the request may be the cause instead of the key.
+/// The cooldown after a 403. Shorter, because the request may be the cause and not the key.
 const FORBIDDEN_KEY_COOLDOWN: Duration = Duration::from_secs(30);
 /// The cooldown of a rate-limited key without `retry-after`, and the longest `retry-after` that is honoured.
 const DEFAULT_RATE_LIMIT_COOLDOWN: Duration = Duration::from_secs(1);
 const MAX_COOLDOWN: Duration = Duration::from_secs(60);
-/// The longest wait before a retry that the provider asked for. Longer ones are left to the client.
+/// The longest wait before a retry that the provider requests. Longer waits are left to the client.
 const MAX_RETRY_WAIT: Duration = Duration::from_secs(2);
 
 /// The parts of the proxy that every call needs.
@@ -48,18 +48,18 @@ pub struct ProviderCall {
 /// The reason why a call has no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallFailure {
-    /// The provider received nothing.
+    /// The provider received nothing, so nothing is charged.
     Unreachable,
     /// The provider accepts none of the platform's keys. Its message about them is not shown to tenants.
     NoKeyAccepted,
-    /// The provider received the call and was silent until the timeout. It may have finished the call.
+    /// The provider received the call and was silent until the timeout. It may have completed the call.
     TimedOut,
     /// The connection broke.
     Broken,
 }
 
 impl CallFailure {
-    /// The usage and outcome that the call is settled with.
+    /// The usage and outcome with which the call is settled.
     #[must_use]
     pub fn settlement(self) -> (UsageReport, CallOutcome) {
         match self {
@@ -67,7 +67,7 @@ impl CallFailure {
             // A refused call is not charged.
             Self::NoKeyAccepted => (UsageReport::NoCharge, CallOutcome::Refused),
             Self::TimedOut => (UsageReport::Unreadable, CallOutcome::UpstreamBroke),
-            // At least the input: the provider has received it.
+            // At least the input is charged: the provider received it.
             Self::Broken => (UsageReport::Part { usage: None, output_tokens: 0 }, CallOutcome::UpstreamBroke),
         }
     }
@@ -98,9 +98,9 @@ impl From<reqwest::Error> for CallFailure {
 /// The kind of response that a call expects, which decides its timeouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseMode {
-    /// A stream. Its head comes soon.
+    /// A stream: its head arrives soon.
     Streamed,
-    /// A whole response. Its head comes when all of it has been generated.
+    /// A whole response: its head arrives when all of it has been generated.
     Whole,
 }
 
@@ -114,13 +114,12 @@ impl ProviderCall {
         }
     }
 
-    /// Sends the call and waits for the head of its response. All requests to providers are made here.
+    /// Sends the call and waits for the head of its response. The only place that sends requests to providers.
     ///
-    /// A call is sent again only where the provider stated that it did not process it: with another key after a refusal
-    /// of the key, and once more when the provider asks for a retry. All other retries are left to the client's SDK.
+    /// A call is retried only where the provider stated that it did not process the call: with another key after a
+    /// refused key, and once when the provider requests a retry. All other retries are left to the client's SDK.
     ///
-    /// # Errors
-    /// See [`CallFailure`].
+    /// # Errors See [`CallFailure`].
     pub async fn send(&self, mode: ResponseMode) -> Result<reqwest::Response, CallFailure> {
         let (clock, keys) = (&self.context.clock, &self.endpoint.keys);
         if self.endpoint.is_unreachable(clock.monotonic()) {
@@ -143,7 +142,7 @@ impl ProviderCall {
                     tracing::warn!(status = response.status().as_u16(), "a provider refused a key; another is tried");
                     key = Some(other);
                 }
-                // Without a key of the platform's, the 401 is about the caller's own key and goes on to the caller.
+                // Without a key of the platform, the 401 is about the caller's own key and goes on to the caller.
                 (ResponseVerdict::UnknownKey, None) if key.is_some() => {
                     tracing::error!(provider = self.url.host_str(), "a provider does not accept this server's keys");
                     return Err(CallFailure::NoKeyAccepted);
@@ -171,7 +170,7 @@ impl ProviderCall {
                 *request.timeout_mut() = Some(timeouts.whole);
                 client.execute(request).await
             }
-            // reqwest's own request timeout would also cut the body of the stream, which may flow for an hour.
+            // reqwest's own request timeout would also cut the body of a stream, which may last for an hour.
             ResponseMode::Streamed => match tokio::time::timeout(timeouts.first_byte, client.execute(request)).await {
                 Ok(sent) => sent,
                 Err(_) => return Err(CallFailure::TimedOut),
@@ -186,14 +185,14 @@ impl ProviderCall {
     }
 }
 
-/// The meaning of a response's head for the key and for a retry.
+/// What the head of a response means for the key and for a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ResponseVerdict {
     /// The response goes on to the client.
     Final,
     UnknownKey,
     Forbidden,
-    /// The key may be used again after this time.
+    /// The key is rate limited for this time.
     RateLimited(Duration),
     Overloaded,
     /// The provider did not process the call and asks for a retry after this time.
@@ -227,7 +226,7 @@ impl ResponseVerdict {
             Self::UnknownKey => Some(UNKNOWN_KEY_COOLDOWN),
             Self::Forbidden => Some(FORBIDDEN_KEY_COOLDOWN),
             Self::RateLimited(wait) => Some(wait),
-            // An overload is no fault of the key. Another key is tried, because it may belong to another quota.
+            // An overload is no fault of the key. Another key is tried, because it may have a quota of its own.
             Self::Overloaded | Self::RetryIn(_) | Self::Final => None,
         }
     }

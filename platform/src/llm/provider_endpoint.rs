@@ -1,4 +1,4 @@
-//! A provider's endpoint: its base URL, its authentication header, and the platform's keys for it.
+//! A provider's endpoint: its base URL, its authentication header, the platform's keys for it, and a circuit breaker.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ use super::upstream_path::UpstreamPath;
 use crate::config::MeteredApi;
 use crate::own_keys::CallKey;
 
-/// After a connection timeout, calls to the endpoint fail at once for this long, instead of each waiting for its own
-/// timeout.
+/// Circuit breaker: after a connect timeout, calls to the endpoint fail at once for this long, instead of each waiting
+/// for its own timeout.
 const UNREACHABLE_FOR: Duration = Duration::from_secs(3);
 
 /// Where the key of a call comes from, and so the account at the provider that pays for it.
@@ -26,7 +26,7 @@ pub enum KeySource {
     Caller,
 }
 
-/// One provider, for calls under the keys of one owner.
+/// One provider, for calls under the keys of one payer.
 pub struct ProviderEndpoint {
     /// `None` when the configured URL cannot be parsed.
     base: Option<Url>,
@@ -49,7 +49,7 @@ impl ProviderEndpoint {
 
     /// An endpoint of models, under keys of the callers.
     pub fn for_own_keys(format: WireFormat, url: &str) -> Self {
-        // Without any key of the platform's, none can stand in for a caller's key, whatever goes wrong.
+        // Without a key of the platform in this endpoint, none can replace a caller's key, whatever goes wrong.
         Self::new(url, KeySource::Caller, Some(format), key_header(format), ApiKeyPool::new(Vec::new()))
     }
 
@@ -74,16 +74,14 @@ impl ProviderEndpoint {
 
     /// The URL of `path` at this provider.
     ///
-    /// # Errors
-    /// `NoSuchPath` when URL normalization turns `path` into another one, whatever checked it before;
+    /// # Errors `NoSuchPath` when URL normalization changes `path`, although it was checked before;
     /// `UpstreamUnreachable` without a valid base URL.
     pub fn url(&self, path: &UpstreamPath) -> Result<Url, ProxyError> {
         let mut url = self.base.clone().ok_or(ProxyError::UpstreamUnreachable)?;
         let expected = format!("{}{}", url.path().trim_end_matches('/'), path.path());
         url.set_path(&expected);
         url.set_query(path.query());
-        // The second line of defence against path traversal: the platform's key must open no other path than was
-        // checked.
+        // Defence in depth against path traversal: the platform's key must not open a path other than the one checked.
         if url.path() != expected {
             tracing::error!(
                 expected,
@@ -106,13 +104,13 @@ impl ProviderEndpoint {
         sensitive_value(&text).ok_or(ProxyError::OwnKeyUnreadable)
     }
 
-    /// Whether a connection timed out a moment ago.
+    /// Whether the circuit breaker is open: a connection timed out a moment ago.
     pub fn is_unreachable(&self, now: Instant) -> bool {
         let until = self.unreachable_until.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| now < until)
     }
 
-    /// Records a connection timeout.
+    /// Opens the circuit breaker after a connect timeout.
     pub fn mark_unreachable(&self, now: Instant) {
         *self.unreachable_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + UNREACHABLE_FOR);
     }
@@ -133,12 +131,13 @@ fn header_text(format: WireFormat, key: &str) -> String {
     }
 }
 
-/// A key that fits into no header, such as one with a line break, is left out; the provider then reports a missing key.
+/// A key that is not a valid header value, such as one with a line break, is left out; the provider then reports a
+/// missing key.
 fn pool(keys: &[Zeroizing<String>], header_text: impl Fn(&str) -> String) -> ApiKeyPool {
     ApiKeyPool::new(keys.iter().filter_map(|key| sensitive_value(&header_text(key))).collect())
 }
 
-/// A header value that is left out of debug output and of HPACK's compression table.
+/// A header value that debug output and HPACK's compression table leave out.
 fn sensitive_value(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);

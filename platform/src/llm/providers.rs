@@ -1,4 +1,4 @@
-//! The providers that the proxy can call, by name, and the preparation of a call to one of them.
+//! The directory of providers: their endpoints by name, and the preparation of a call to one of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::own_keys::CallKey;
 pub struct ProviderDirectory {
     context: CallContext,
     by_name: Arc<HashMap<String, Arc<ProviderEndpoint>>>,
-    /// Calls under own keys have endpoints of their own, without any of the platform's keys.
+    /// Calls under own keys have endpoints of their own, which hold no key of the platform.
     for_own_keys: Arc<HashMap<String, Arc<ProviderEndpoint>>>,
 }
 
@@ -31,11 +31,11 @@ pub struct ProviderDirectory {
 pub struct ProviderRequest<'a> {
     /// The provider's name.
     pub provider: &'a str,
-    /// The caller's own key. Only without one is the call made under a key of the platform's.
+    /// The caller's own key. A key of the platform is used only without it.
     pub own_key: Option<&'a CallKey>,
     pub method: Method,
     pub path: &'a UpstreamPath,
-    /// The headers as they came from the instance.
+    /// The headers as received from the instance.
     pub headers: HeaderMap,
     pub body: Bytes,
     /// Selects one of the platform's keys; see [`ApiKeyPool::first`](super::key_pool::ApiKeyPool::first).
@@ -59,7 +59,7 @@ impl ProviderDirectory {
             by_name.insert(name.clone(), Arc::new(ProviderEndpoint::for_models(format, url, &provider.keys)));
             for_own_keys.insert(name.clone(), Arc::new(ProviderEndpoint::for_own_keys(format, url)));
         }
-        // Metered APIs have no endpoints for own keys: people's own keys are for providers of models.
+        // Metered APIs have no endpoints for own keys: own keys are for model providers only.
         for (name, api) in &config.providers.metered {
             by_name.insert(name.clone(), Arc::new(ProviderEndpoint::for_metered(api)));
         }
@@ -67,7 +67,7 @@ impl ProviderDirectory {
         Self { context, by_name: Arc::new(by_name), for_own_keys: Arc::new(for_own_keys) }
     }
 
-    /// The wire format of a provider's models. `None` when there is no such provider, or it has no models.
+    /// The wire format of a provider's models. `None` for an unknown provider, or one without models.
     #[must_use]
     pub fn wire_format(&self, provider: &str) -> Option<WireFormat> {
         self.by_name.get(provider)?.wire_format
@@ -80,8 +80,7 @@ impl ProviderDirectory {
 
     /// Prepares a call.
     ///
-    /// # Errors
-    /// `NoSuchPath` for an unknown provider, and as [`ProviderEndpoint::url`]; `OwnKeyUnreadable`.
+    /// # Errors `NoSuchPath` for an unknown provider, and as in [`ProviderEndpoint::url`]; `OwnKeyUnreadable`.
     pub fn prepare(&self, request: ProviderRequest<'_>) -> Result<ProviderCall, ProxyError> {
         let ProviderRequest { provider, own_key, method, path, headers, body, key_affinity } = request;
         let endpoints = if own_key.is_some() { &self.for_own_keys } else { &self.by_name };
@@ -89,7 +88,7 @@ impl ProviderDirectory {
             endpoints.get(provider).ok_or_else(|| ProxyError::NoSuchPath { path: path.path().to_owned() })?;
         let url = endpoint.url(path)?;
         let mut headers = forwarded_headers::to_provider(headers);
-        // The usage is read from the bytes that pass, so the provider must not compress them.
+        // The usage is parsed from the passing bytes, so the provider must not compress them.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(own_key) = own_key {
             headers.insert(endpoint.key_header.clone(), endpoint.own_key_header(own_key)?);

@@ -1,8 +1,8 @@
 //! The proxy's errors, as responses in each provider's wire format: official SDKs then raise the right exception, and
 //! retry only when a retry can help.
 //!
-//! Both SDKs retry 408, 409, 429 and 5xx twice unless `x-should-retry` is `false`, and Anthropic's sleeps for as long
-//! as `retry-after` says. So the response for a spent allowance has `x-should-retry: false` and no `retry-after`.
+//! Both SDKs retry 408, 409, 429 and 5xx twice unless `x-should-retry` is `false`, and Anthropic's SDK sleeps for the
+//! whole `retry-after`. So the response for a spent allowance has `x-should-retry: false` and no `retry-after`.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::http::instance_token::TokenError;
 use crate::instances::Wish;
 use crate::quota::Refusal;
 
-/// The reason why a call ends at the proxy.
+/// Why a call ends at the proxy.
 #[derive(Debug)]
 pub enum ProxyError {
     BadToken,
@@ -26,17 +26,17 @@ pub enum ProxyError {
     MayNotCall {
         wish: Wish,
     },
-    /// The instance has too many requests in flight, or all bodies together take too much memory.
+    /// The instance has too many requests in flight, or all bodies together exceed the memory limit.
     Busy,
     NoSuchPath {
         path: String,
     },
     BodyTooLarge,
-    /// The body did not arrive whole.
+    /// The body was incomplete or too slow.
     BodyBroken,
     InvalidRequest(RequestError),
     Refused(Refusal),
-    /// The account's own key for this provider cannot be decrypted any more, and no other key may take its place.
+    /// The account's own key for this provider cannot be decrypted any more, and no other key may replace it.
     OwnKeyUnreadable,
     /// Refused even with the shortest useful answer.
     RefusedAtAnyLength(Refusal),
@@ -75,7 +75,7 @@ impl ProxyError {
                 )
             },
             Self::MayNotCall { wish } => closed(*wish),
-            // A short wait, because a slot is free as soon as any of the calls ends.
+            // A short wait, because a slot is free as soon as any call ends.
             Self::Busy => ErrorShape {
                 openai_code: Some("rate_limit_exceeded"),
                 retry_after: Some(Duration::from_secs(1)),
@@ -118,7 +118,7 @@ impl ProxyError {
                  your own keys, put it in again or remove it."
                     .into(),
             ),
-            // No details: the reason may contain the provider's internal addresses, or name the platform's key.
+            // Without details: the cause may contain internal addresses of the provider, or the platform's key.
             Self::UpstreamUnreachable => ErrorShape::new(
                 StatusCode::BAD_GATEWAY,
                 "api_error",

@@ -1,4 +1,4 @@
-//! Rate limit headers: an account's remaining requests and tokens a minute, in the headers that each provider's SDK
+//! Rate limit headers: an account's remaining requests and tokens per minute, in the headers that each provider's SDK
 //! reads. The provider's own headers describe the platform's key and are not passed on.
 
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub fn add(headers: &mut HeaderMap, format: WireFormat, limits: RateLimits, now:
             WireFormat::Openai => duration(rate.full_in),
         };
         let [limit, remaining, when] = names(format, unit).map(HeaderName::from_static);
-        // Under the caller's own key the provider's headers of the same names are still there. These replace them.
+        // Under the caller's own key the provider's headers of the same names are still present; these replace them.
         headers.insert(limit, rate.limit.into());
         headers.insert(remaining, rate.remaining.into());
         if let Ok(reset) = HeaderValue::try_from(reset) {
@@ -34,7 +34,7 @@ pub fn add(headers: &mut HeaderMap, format: WireFormat, limits: RateLimits, now:
     }
 }
 
-/// The names of the headers for the limit, its remainder, and the time of its full reset.
+/// The names of the headers for limit, remainder, and time of the full reset.
 fn names(format: WireFormat, unit: LimitedUnit) -> [&'static str; 3] {
     match (format, unit) {
         (WireFormat::Anthropic, LimitedUnit::Requests) => [
@@ -56,7 +56,7 @@ fn names(format: WireFormat, unit: LimitedUnit) -> [&'static str; 3] {
     }
 }
 
-/// RFC 3339, rounded up to whole seconds: a client that waits until then must not come too early.
+/// RFC 3339, rounded up to whole seconds, so that a client that waits until then is not too early.
 fn moment(at: Timestamp) -> String {
     DateTime::from_timestamp(at.0.saturating_add(999).div_euclid(1000), 0)
         .map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true))

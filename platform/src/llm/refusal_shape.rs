@@ -1,4 +1,4 @@
-//! Refusals of the quota as error responses: the status, codes and advice of each reason.
+//! The quota's refusals as error responses: status, codes and advice for each reason.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::quota::admission::BudgetPeriod;
 use crate::quota::prices::UnboundedCost;
 use crate::quota::{Day, Refusal, dollars};
 
-/// The response to a refusal. `advice`: a sentence for a call that would fit with a shorter answer.
+/// The response to a refusal. `advice` is a sentence for a call that would fit with a shorter answer.
 pub fn refusal_shape(refusal: &Refusal, advice: &str) -> ErrorShape {
     match refusal {
         Refusal::UnknownModel { model } => ErrorShape {
@@ -84,7 +84,7 @@ fn spent(message: String) -> ErrorShape {
     ErrorShape {
         anthropic_code: Some("enforced_spend_limit_reached"),
         openai_code: Some("project_spend_limit_exceeded"),
-        // The allowance comes back at the end of a day or a month: a retry within seconds would only delay the error.
+        // The allowance resets at the end of a day or month: a retry within seconds would only delay the error.
         never_retry: true,
         ..ErrorShape::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "insufficient_quota", message)
     }
@@ -101,7 +101,7 @@ fn too_fast(wait: Duration, sentence: String) -> ErrorShape {
     }
 }
 
-/// The field at fault, and advice.
+/// The field at fault, and the advice.
 fn no_bound(model: &str, why: UnboundedCost) -> (&'static str, String) {
     match why {
         UnboundedCost::Size => (

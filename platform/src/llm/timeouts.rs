@@ -3,24 +3,24 @@
 
 use std::time::Duration;
 
-/// Timeouts, and the limit of concurrent drains. Tests use shorter ones.
+/// The timeouts, and the limit of concurrent drains. Tests use shorter ones.
 #[derive(Clone, Copy, Debug)]
 pub struct ProxyTimeouts {
-    /// For the connection to the provider. Nothing was sent when it passes.
+    /// For the connection to the provider. When it passes, nothing was sent.
     pub connect: Duration,
     /// From the request to the head of a streamed response. Providers begin a stream at once and reason within it.
     pub first_byte: Duration,
-    /// For the longest silence within a response, and before one that is not a stream. The SDKs' own timeout is ten
+    /// For the longest silence within a response, and before one that is not streamed. The SDKs' own timeout is ten
     /// minutes.
     pub between_bytes: Duration,
-    /// For a whole response that is not a stream.
+    /// For a whole response that is not streamed.
     pub whole: Duration,
-    /// For counting the tokens of a call's input, which takes some tenths of a second. A call that would be refused
-    /// without the count waits no longer than this.
+    /// For a token count of a call's input, which takes some tenths of a second. A call that would be refused without
+    /// the count waits no longer than this.
     pub count: Duration,
     /// For draining a stream to its usage figures after the client disconnected.
     pub drain: Duration,
-    /// Concurrent drains. Each has a hold, so an account has no more of them than concurrent calls.
+    /// The most concurrent drains. Each has a hold, so an account has no more drains than concurrent calls.
     pub most_drains: usize,
 }
 

@@ -1,14 +1,14 @@
-//! Upstream paths: the paths and queries that may be sent to a provider, against path traversal.
+//! Upstream paths: an allow list of the paths and queries that may be sent to a provider, against path traversal.
 //!
-//! Only known paths and checked words reach the URL. URL parsers differ in their reading of `\` and `..`, and the
-//! platform's key gives access to more endpoints than the proxy serves.
+//! Only known paths and checked words reach the URL. URL parsers disagree about `\` and `..`, and the platform's key
+//! gives access to more endpoints than the proxy serves.
 
 use axum::http::Uri;
 use berth_providers::request::RequestError;
 
 use super::proxy_error::ProxyError;
 
-/// The paths at the providers that are served. Below the last one are the models.
+/// The provider paths that are served. The models are below the last one.
 const PATHS: [&str; 7] = [
     "/v1/messages",
     "/v1/messages/count_tokens",
@@ -34,9 +34,8 @@ pub struct UpstreamPath {
 impl UpstreamPath {
     /// Checks the URI of a request, which begins with the provider's name.
     ///
-    /// # Errors
-    /// `NoSuchPath` for an unknown path, or an impossible name of a model; `InvalidRequest` for an invalid value in the
-    /// query.
+    /// # Errors `NoSuchPath` for an unknown path or an impossible model name; `InvalidRequest` for an invalid value in
+    /// the query.
     pub fn from_uri(uri: &Uri) -> Result<Self, ProxyError> {
         let no_such = || ProxyError::NoSuchPath { path: format!("GET {}", uri.path()) };
         // The path after the provider's name.
@@ -44,7 +43,7 @@ impl UpstreamPath {
         let path = match PATHS.iter().find(|known| **known == path) {
             Some(known) => (*known).to_owned(),
             None => {
-                // Compared without percent-decoding: a name that would have to be decoded is refused.
+                // Compared without percent-decoding: a name that needs decoding is refused.
                 let model = path.strip_prefix(MODELS).and_then(|rest| rest.strip_prefix('/'));
                 format!("{MODELS}/{}", model.filter(|model| is_name(model)).ok_or_else(no_such)?)
             }
@@ -52,7 +51,7 @@ impl UpstreamPath {
         Ok(Self { path, query: query(uri.query().unwrap_or_default())? })
     }
 
-    /// A path and a query that the caller has checked as strictly.
+    /// A path and query that the caller has checked as strictly.
     #[must_use]
     pub fn trusted(path: String, query: Option<String>) -> Self {
         Self { path, query }
@@ -74,7 +73,7 @@ fn is_name(text: &str) -> bool {
     plain && (1..=MAX_NAME).contains(&text.len()) && text != "." && text != ".."
 }
 
-/// The known parameters of a query; all others are left out.
+/// Keeps the known parameters of a query and drops all others.
 fn query(query: &str) -> Result<Option<String>, ProxyError> {
     let mut pairs = Vec::new();
     for pair in query.split('&') {

@@ -1,4 +1,4 @@
-//! Gauges: metrics that a module computes from its memory each time they are scraped.
+//! Gauges: metrics that a module computes from memory for each scrape.
 
 /// A metric with its samples, one for each value of its label.
 #[derive(Clone, Debug)]
@@ -11,8 +11,8 @@ pub struct GaugeFamily {
 
 #[derive(Clone, Debug)]
 pub struct GaugeSample {
-    /// Key and value; `None` for a metric with a single sample. The value is static, so that a metric has a bounded
-    /// number of time series: no handle or id can become a label.
+    /// Key and value; `None` for a metric with a single sample. The value is static, which bounds the cardinality of
+    /// the metric: no handle or id can become a label.
     pub label: Option<(&'static str, &'static str)>,
     pub value: i64,
 }

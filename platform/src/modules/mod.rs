@@ -1,8 +1,8 @@
-//! Registration: the trait by which each module says once what it contributes to the whole platform, and the list of
-//! all of them.
+//! The module registry: the trait by which each module registers its scheduled work, account deletion, metrics and
+//! doctor checks, and the list of all modules.
 //!
-//! `app.rs` builds the list. Scheduled work, the deletion of an account, metrics and `doctor` go through it, so a new
-//! module is entered there and nowhere else. What a module registers stands in its `registration.rs`.
+//! `app.rs` builds the list. Scheduled work, account deletion, metrics and `doctor` iterate over it, so a new module is
+//! entered there and nowhere else. Each module implements the trait in its `registration.rs`.
 
 mod findings;
 mod gauges;
@@ -20,23 +20,23 @@ use crate::db::{AccountId, InstanceId, Tx};
 use crate::error::Result;
 use crate::handle::Handle;
 
-/// A part of the platform that owns data or does work of its own. Every method may be left out.
+/// A part of the platform that owns data or does scheduled work. Every method has an empty default.
 #[async_trait]
 pub trait Module: Send + Sync {
-    /// Work that is done on a schedule. `modules` is the list itself, for work that concerns every module.
+    /// The module's scheduled work. `modules` is the list itself, for work that concerns every module.
     fn scheduled_work(&self, modules: &Modules) -> Vec<ScheduledWork> {
         let _ = modules;
         Vec::new()
     }
 
-    /// Deletes the module's rows of `account` in the caller's transaction. It may be called again after a failure, so
-    /// rows that are gone already are no error.
+    /// Deletes the module's rows of `account` in the caller's transaction. Must be idempotent: it is called again after
+    /// a failure.
     async fn delete_account_rows(&self, tx: &Tx, account: &DeletedAccount) -> Result<()> {
         let _ = (tx, account);
         Ok(())
     }
 
-    /// Drops from memory what [`Module::delete_account_rows`] deleted; called after the commit.
+    /// Evicts the rows deleted by [`Module::delete_account_rows`] from the module's caches; called after the commit.
     fn forget_account(&self, account: &DeletedAccount) {
         let _ = account;
     }
@@ -53,7 +53,7 @@ pub trait Module: Send + Sync {
     }
 }
 
-/// An account at the moment it is deleted for good.
+/// An account whose deletion is due.
 #[derive(Clone, Debug)]
 pub struct DeletedAccount {
     pub id: AccountId,
@@ -68,6 +68,7 @@ pub struct Modules(Arc<[Arc<dyn Module>]>);
 
 impl Modules {
     #[must_use]
+    /// The registry of `modules`, in the order in which their rows are deleted.
     pub fn new(modules: impl IntoIterator<Item = Arc<dyn Module>>) -> Self {
         Self(modules.into_iter().collect())
     }
@@ -78,7 +79,7 @@ impl Modules {
         self.0.iter().flat_map(|module| module.scheduled_work(self)).collect()
     }
 
-    /// Deletes the rows of `account` in every module; the caller commits.
+    /// Deletes the rows of `account` in every module, in order; the caller commits.
     pub async fn delete_account_rows(&self, tx: &Tx, account: &DeletedAccount) -> Result<()> {
         for module in self.0.iter() {
             module.delete_account_rows(tx, account).await?;
@@ -86,10 +87,10 @@ impl Modules {
         Ok(())
     }
 
-    /// Drops `account` from the memory of every module.
+    /// Evicts `account` from the caches of every module.
     pub fn forget_account(&self, account: &DeletedAccount) {
-        // In reverse row order: an instance is evicted before the data that depends on it, so that no request can still
-        // reach, through the instance, data that is evicted already.
+        // In reverse order: the instance is evicted before the data that depends on it, so that no request can still
+        // reach evicted data through the instance.
         for module in self.0.iter().rev() {
             module.forget_account(account);
         }

@@ -1,4 +1,5 @@
-//! Scheduled work: a cron expression and the function to call; `ops` runs it.
+//! Scheduled work (cron jobs) that a module registers: a cron expression and the function to run. `ops/jobs.rs` is the
+//! scheduler.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::error::Result;
 /// Work that is done on a schedule. Cheap to clone.
 #[derive(Clone)]
 pub struct ScheduledWork {
-    /// Unique among all modules. It stands in the rows of the jobs table, so it stays as it is between versions.
+    /// Unique among all modules, and stable between versions: rows of the jobs table refer to it.
     pub name: &'static str,
     /// Second, minute, hour, day, month, weekday (UTC).
     pub cron: &'static str,
@@ -21,16 +22,16 @@ pub struct ScheduledWork {
 /// How a due time leads to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dispatch {
-    /// By a row in the jobs table that one process leases: at least once for each due time, and not by two processes
-    /// at the same time.
+    /// By a row in the jobs table that one process leases: at least once for each enqueued time, and never by two lease
+    /// holders at once.
     Leased,
-    /// By the tick itself, with no row: for work that determines by itself which items are due, and runs again in a
-    /// second.
+    /// By the tick itself, without a row: for frequent work that finds its own due items.
     EachTick,
 }
 
 impl ScheduledWork {
-    /// Work that is run at least once for each due time. `work` returns how many rows it changed.
+    /// Work that runs at least once for each due time, so it must be idempotent. `work` returns the number of rows it
+    /// changed.
     pub fn leased<M, W, F>(name: &'static str, cron: &'static str, module: &M, work: W) -> Self
     where
         M: Clone + Send + Sync + 'static,
@@ -40,7 +41,7 @@ impl ScheduledWork {
         Self::with(name, cron, Dispatch::Leased, module, work)
     }
 
-    /// Work that is run at each tick while the process lives; a lost tick is not caught up.
+    /// Work that runs at each tick of this process; a missed tick is not caught up.
     pub fn each_tick<M, W, F>(name: &'static str, cron: &'static str, module: &M, work: W) -> Self
     where
         M: Clone + Send + Sync + 'static,
@@ -60,7 +61,7 @@ impl ScheduledWork {
         Self { name, cron, dispatch, run: Arc::new(move || work(module.clone()).boxed()) }
     }
 
-    /// Does the work once; how many rows it changed.
+    /// Runs the work once, and returns the number of rows it changed.
     pub async fn run(&self) -> Result<u64> {
         (self.run)().await
     }

@@ -1,4 +1,4 @@
-//! Checks every dependency of Berth and reports each problem in a sentence. Changes nothing.
+//! The doctor: health checks of every dependency of Berth, each with a sentence and a remedy. Changes nothing.
 
 mod host;
 
@@ -15,10 +15,10 @@ use crate::modules::{Finding, Modules};
 
 const TRY: Duration = Duration::from_secs(3);
 
-/// A database that could be opened, and the modules on it.
+/// An opened database, and the modules built on it.
 pub struct Opened {
     pub db: Db,
-    /// An error where the database holds something that this version does not understand.
+    /// An error when the database holds something that this version does not understand.
     pub modules: anyhow::Result<Modules>,
 }
 

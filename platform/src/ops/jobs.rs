@@ -1,5 +1,6 @@
-//! Scheduled work. tokio-cron-scheduler is only the clock: it enqueues a row for each due time, and whichever process
-//! leases the row does the work. So a tick that is lost is caught up, and two processes never do the same one.
+//! The scheduler: cron jobs as leased rows of a jobs table. tokio-cron-scheduler is only the clock: it enqueues a row
+//! for each due time, and the process that leases the row does the work. So a row left behind by a crash is worked off
+//! later (at least once), and two processes never hold the same lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +15,14 @@ use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
 use crate::modules::{Dispatch, Modules, ScheduledWork};
 
-/// How long a process may work at a job before another may take it over.
+/// Lease duration: after this another process may take the job over.
 const LEASE: Duration = Duration::from_secs(120);
-/// Looked for due work at least this often, also when no tick came: what another process left undone.
+/// Polling interval for due rows without a tick: rows whose process crashed, or whose run failed.
 const LOOK: Duration = Duration::from_secs(60);
-/// Done jobs are kept this long, so that operators can check that they ran.
+/// Retention of done jobs, so that operators can check that they ran.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The worker and its clock.
+/// The scheduler: its clock enqueues due rows, its worker leases and runs them.
 #[derive(Clone)]
 pub struct Jobs {
     db: Db,
@@ -30,7 +31,7 @@ pub struct Jobs {
     due: Arc<Notify>,
 }
 
-/// What the purge of done jobs needs.
+/// The parameters of the purge of done jobs.
 #[derive(Clone)]
 struct JobsTable {
     db: Db,
@@ -63,6 +64,7 @@ impl Jobs {
             scheduler.add(job).await.with_context(|| format!("adding {} to the scheduler", work.name))?;
         }
         scheduler.start().await.context("starting the scheduler")?;
+        // Jobs run one after another in this one task, so one slow job delays the others of this process.
         while !shutdown.is_cancelled() {
             self.work_off().await;
             tokio::select! {
@@ -74,7 +76,7 @@ impl Jobs {
         scheduler.shutdown().await.context("stopping the scheduler")
     }
 
-    /// Does everything that is due now.
+    /// Runs every job that is due now, until none can be leased.
     pub async fn work_off(&self) {
         loop {
             match self.next().await {
@@ -97,7 +99,8 @@ impl Jobs {
     }
 
     async fn enqueue(&self, name: &'static str) {
-        // The whole second it was due: every process's clock makes the same row, and the unique pair keeps one.
+        // Rounded down to the second, so that processes whose clocks tick together compute the same due time. The
+        // unique constraint on name and time then keeps one row.
         let due = Timestamp(self.clock.now().seconds() * 1000);
         if let Err(error) = store::enqueue(&self.db, self.clock.uuid(), name, due).await {
             tracing::warn!(job = name, error = ?error, "could not enqueue scheduled work");
@@ -105,12 +108,13 @@ impl Jobs {
         self.due.notify_one();
     }
 
+    /// Leases and runs the job that has been due the longest; `false` when there is none.
     async fn next(&self) -> crate::error::Result<bool> {
         let now = self.clock.now();
         let Some((id, name)) = store::lease(&self.db, now, now.plus(LEASE)).await? else { return Ok(false) };
         let outcome = match self.works.iter().find(|work| work.name == name) {
             Some(work) => work.run().await,
-            // A row of another version of Berth: were it not marked as done, it would be leased again for ever.
+            // A job of another version of Berth. It is marked as done, or it would be leased again forever.
             None => Ok(0),
         };
         match &outcome {
@@ -120,6 +124,8 @@ impl Jobs {
                 tracing::warn!(job = %name, error = ?error, "scheduled work failed; it is tried again when its lease ends")
             }
         }
+        // A failed run is not marked: the row is leased again when its lease expires, which is the backoff. A crash
+        // between the run and the mark repeats the run, so all work must be idempotent.
         if outcome.is_ok() {
             store::done(&self.db, id, self.clock.now()).await?;
         }

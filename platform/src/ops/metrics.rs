@@ -1,4 +1,5 @@
-//! Figures for Prometheus. Reading them changes nothing and wakes nothing.
+//! Prometheus metrics: counters, a histogram and gauges in the OpenMetrics text format. A scrape changes nothing and
+//! wakes no instance.
 
 use std::sync::Arc;
 
@@ -14,10 +15,10 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::clock::Timestamp;
 use crate::modules::{GaugeFamily, Modules};
 
-/// Before the name of every metric.
+/// Prefix of every metric's name.
 const PREFIX: &str = "berth";
 
-/// The counters that HTTP layers and modules add to. Cheap to clone.
+/// The counters and histograms that HTTP layers and modules update. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -26,27 +27,30 @@ pub struct Metrics {
     asked: Family<AskLabels, Counter>,
 }
 
-/// What became of a request to an instance.
+/// The outcome of a request to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum EdgeOutcome {
+    /// Passed on to the instance.
     Forwarded,
-    /// Taken in by the webhook intake.
+    /// Stored by the webhook intake.
     Webhook,
+    /// Answered with the waiting page, because the instance sleeps.
     Waiting,
+    /// Refused by the edge.
     Refused,
 }
 
-/// What Caddy was told that asked whether a name may have a certificate.
+/// The answer to Caddy's question whether a name may have a certificate (on-demand TLS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum AskOutcome {
     Allowed,
-    /// No name that an instance of ours could have.
+    /// The name cannot belong to an instance of this installation.
     NotOurs,
-    /// Such a name, without an account.
+    /// A possible name that no instance serves.
     Nobody,
     /// The account with this name is suspended or being deleted.
     Closed,
-    /// The week's budget is spent.
+    /// The weekly budget of certificates is used up; the name is queued.
     Queued,
 }
 
@@ -85,17 +89,17 @@ impl Metrics {
         self.asked.get_or_create(&AskLabels { outcome }).inc();
     }
 
-    /// Notes how long a request waited for its instance to wake, in seconds.
+    /// Records how long a request waited for its instance to wake, in seconds.
     pub fn observe_wake(&self, seconds: f64) {
         self.wake.observe(seconds);
     }
 }
 
-/// The figures as Prometheus reads them (OpenMetrics text): the counters, and the gauges of all modules.
+/// Renders all metrics as OpenMetrics text: the counters, and the gauges of all modules.
 #[must_use]
 pub fn render(metrics: &Metrics, modules: &Modules, now: Timestamp) -> String {
-    // A registry for this scrape only: the gauges are computed anew each time, so none of an instance or a state that
-    // is gone stays behind in a family that lives as long as the process.
+    // A registry for this scrape only. The gauges are recomputed each time, so no time series of a deleted instance or
+    // a past state stays behind.
     let mut scraped = Registry::with_prefix(PREFIX);
     scraped.register_collector(Box::new(Gauges(modules.gauges(now))));
     let mut text = String::new();
@@ -112,7 +116,7 @@ struct Gauges(Vec<GaugeFamily>);
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        // Without a sample, a family has no line at all: the registry does the same with its own.
+        // A family without samples is left out, as the registry does with its own families.
         for family in self.0.iter().filter(|family| !family.samples.is_empty()) {
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, MetricType::Gauge)?;
             for sample in &family.samples {

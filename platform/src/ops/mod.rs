@@ -1,4 +1,4 @@
-//! What the operator needs: scheduled work, metrics, health, and the doctor.
+//! Operations: the scheduler of leased jobs, Prometheus metrics, and the checks of `berth doctor`.
 
 mod doctor;
 mod jobs;

@@ -1,4 +1,4 @@
-//! The jobs table: all SQL of this module.
+//! The store of the scheduler: all SQL of the jobs table.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::db::Db;
 use crate::error::Result;
 
-/// Adds a job, unless it is there already.
+/// Enqueues a job; a row of the same name and due time is left as it is (idempotent).
 pub(super) async fn enqueue(db: &Db, id: Uuid, name: &str, due: Timestamp) -> Result<()> {
     let row = job::ActiveModel {
         id: Set(id),
@@ -26,7 +26,7 @@ pub(super) async fn enqueue(db: &Db, id: Uuid, name: &str, due: Timestamp) -> Re
     tx.commit().await
 }
 
-/// Leases the job that has been due the longest and is not leased by another worker, until `until`.
+/// Leases, until `until`, the job that has been due the longest and is not leased by another worker.
 pub(super) async fn lease(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<(Uuid, String)>> {
     let tx = db.begin().await?;
     let due = job::Entity::find()
@@ -37,7 +37,8 @@ pub(super) async fn lease(db: &Db, now: Timestamp, until: Timestamp) -> Result<O
         .one(&tx)
         .await?;
     let Some(due) = due else { return Ok(None) };
-    // On PostgreSQL another process may have taken it between the two statements: then no row changes.
+    // Compare-and-set: on PostgreSQL another process may have leased the row between the two statements, and then no
+    // row changes.
     let taken = job::Entity::update_many()
         .col_expr(job::Column::LeasedUntilMs, Expr::value(until.0))
         .col_expr(job::Column::Attempts, Expr::col(job::Column::Attempts).add(1))
@@ -60,7 +61,7 @@ pub(super) async fn done(db: &Db, id: Uuid, now: Timestamp) -> Result<()> {
     tx.commit().await
 }
 
-/// Deletes jobs that were done before `before`; how many.
+/// Deletes the jobs that were done before `before`, and returns their number.
 pub(super) async fn purge(db: &Db, before: Timestamp) -> Result<u64> {
     let tx = db.begin().await?;
     let gone = job::Entity::delete_many().filter(job::Column::DoneAtMs.lt(before.0)).exec(&tx).await?;

@@ -1,8 +1,8 @@
 //! Own keys (bring your own key): API keys of accounts at model providers. A call to a provider for which the account
-//! has a key uses that key and no other, so it costs the Berth budget nothing and the provider bills the key's owner.
+//! has a key uses only that key: it costs nothing of the Berth budget, and the provider bills the key's owner.
 //!
 //! A key is encrypted at rest, in the database and in memory, and decrypted only to write the head of a call. It is
-//! never shown again. Each call looks up whether its account has a key, so all keys are held in memory.
+//! never shown again. Every call looks up its account's key, so a write-through cache holds all keys in memory.
 
 mod registration;
 mod rules;
@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::secrets::{InstallationKeys, UnsealError};
 
-/// Shortest time between two writes of the same refusal: a program may retry with a refused key many times a second.
+/// Debounce: shortest time between two writes of the same refusal. A program may retry a refused key many times a
+/// second.
 const REFUSAL_PRECISION: Duration = Duration::from_secs(60);
 
 /// The module's interface. Clones share one state.
@@ -33,14 +34,14 @@ struct OwnKeysInner {
     db: Db,
     clock: Clock,
     keys: InstallationKeys,
-    /// The providers that a key can be for: every model provider in the settings.
+    /// The providers for which a key can be set: every model provider in the settings.
     providers: Vec<String>,
     memory: RwLock<HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>>>,
-    /// Serialises writes. Without it two writes could commit in one order and reach `memory` in the other.
+    /// Serializes writes. Otherwise two writes could commit in one order and reach `memory` in the other.
     write_lock: tokio::sync::Mutex<()>,
 }
 
-/// The account and the provider that a key belongs to. An account has at most one key for a provider.
+/// The account and provider of a key. An account has at most one key per provider.
 #[derive(Clone, Debug)]
 struct KeyId {
     account: AccountId,
@@ -80,7 +81,7 @@ pub struct KeyOwner<'a> {
     pub handle: &'a Handle,
 }
 
-/// The key of one call. The call keeps it also when the owner removes or replaces the key meanwhile.
+/// The key of one call. The call keeps it even when the owner removes or replaces it meanwhile.
 pub struct CallKey {
     own_keys: OwnKeys,
     id: KeyId,
@@ -100,7 +101,7 @@ impl OwnKeys {
         Ok(Self(Arc::new(OwnKeysInner { db, clock, keys, providers, memory, write_lock })))
     }
 
-    /// The providers that a key can be for.
+    /// The providers for which a key can be set.
     #[must_use]
     pub fn providers(&self) -> &[String] {
         &self.0.providers
@@ -123,7 +124,7 @@ impl OwnKeys {
     /// The configured providers for which `account` has a key.
     #[must_use]
     pub fn in_use(&self, account: AccountId) -> Vec<String> {
-        // A provider may have left the settings since its key was added. The row stays in case it comes back.
+        // A provider may have left the settings since the key was added. The row stays in case it returns.
         let keys = self.of(account).into_iter().map(|key| key.provider);
         keys.filter(|provider| self.0.providers.contains(provider)).collect()
     }
@@ -136,10 +137,9 @@ impl OwnKeys {
         Some(CallKey { own_keys: self.clone(), id: KeyId { account, provider: provider.to_owned() }, stored })
     }
 
-    /// Stores a key as typed by its owner, in place of an earlier one for the same provider. The next call uses it.
+    /// Stores a key as typed by its owner, replacing an earlier one for the same provider. The next call uses it.
     ///
-    /// # Errors
-    /// `Invalid` when the text cannot be a key; `NotFound` for a provider that is not in the settings.
+    /// # Errors `Invalid` when the text cannot be a key; `NotFound` for a provider that is not in the settings.
     pub async fn set(&self, owner: KeyOwner<'_>, provider: &str, typed: &str) -> Result<()> {
         let OwnKeysInner { db, clock, keys, providers, .. } = &*self.0;
         if !providers.iter().any(|known| known == provider) {
@@ -196,8 +196,8 @@ impl OwnKeys {
     /// Stores the last refusal of a key. Best effort: a failure is logged.
     async fn persist_refusal(&self, id: &KeyId, stored: &StoredKey) {
         let _guard = self.0.write_lock.lock().await;
-        // Read after the lock was acquired: of several refusals that wait for it, each then writes the newest, so the
-        // order in which they get the lock does not matter.
+        // Read after the lock was acquired: each of several waiting tasks then writes the newest refusal, so the order
+        // in which they get the lock does not matter.
         let Some(refused) = *stored.refused() else { return };
         let provider = id.provider.as_str();
         tracing::info!(account.id = %id.account, provider, refused.status, "a provider refused an account's own key");
@@ -217,15 +217,14 @@ impl OwnKeys {
 }
 
 impl CallKey {
-    /// Decrypts the key. It may only be written into the head of a call.
+    /// Decrypts the key. It may be written only into the head of a call.
     ///
-    /// # Errors
-    /// When it was encrypted under another `BERTH_SECRET`.
+    /// # Errors When the key was encrypted under another `BERTH_SECRET`.
     pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, UnsealError> {
         self.own_keys.0.keys.open(&associated_data(&self.id), &self.stored.sealed)
     }
 
-    /// Records that the provider refused the key, if `status` says so, to be shown to its owner.
+    /// Records that the provider refused the key, if `status` says so, to show it to the owner.
     pub fn note_status(&self, status: u16) {
         if !matches!(status, 401 | 403) {
             return;
@@ -236,7 +235,7 @@ impl CallKey {
             *self.stored.refused() = Some(refused);
             let (own_keys, id, stored) = (self.own_keys.clone(), self.id.clone(), Arc::clone(&self.stored));
             // Not awaited: the provider's answer must not wait for the database. If the process ends before the write,
-            // the note is lost, and the next refused call makes it again.
+            // the note is lost, and the next refused call records it again.
             tokio::spawn(async move { own_keys.persist_refusal(&id, &stored).await });
         }
     }
@@ -244,14 +243,14 @@ impl CallKey {
 
 impl StoredKey {
     fn refused(&self) -> MutexGuard<'_, Option<KeyRefusal>> {
-        // A poisoned lock can be ignored: the value is replaced in one assignment, so a panic cannot leave half of it.
+        // A poisoned lock is still valid: the value is replaced in one assignment, so a panic cannot leave half of it.
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The associated data of a key's encryption (AEAD). A ciphertext that is copied into the row of another account or
-/// provider does not decrypt there.
+/// The associated data of a key's encryption (AEAD): binds the ciphertext to its row. A ciphertext copied into the row
+/// of another account or provider does not decrypt there.
 fn associated_data(id: &KeyId) -> Vec<u8> {
-    // Unambiguous without a separator: an account id has a fixed length of 16 bytes.
+    // Unambiguous without a separator, because an account id has a fixed length of 16 bytes.
     [id.account.0.as_bytes(), id.provider.as_bytes()].concat()
 }

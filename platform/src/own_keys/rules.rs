@@ -1,14 +1,14 @@
 //! Validation of API keys. Pure.
 
-/// Shortest accepted key. Providers issue forty characters and more; of a key much shorter than this, the four that are
-/// shown would give away too much.
+/// Shortest accepted key. Providers issue at least forty characters; of a much shorter key, the four shown characters
+/// would reveal too much.
 const SHORTEST: usize = 16;
-/// Longest accepted key. The longest in use have about two hundred characters.
+/// Longest accepted key. The longest keys in use have about two hundred characters.
 const LONGEST: usize = 512;
-/// Last characters that are shown, by which an owner recognises a key.
+/// Number of last characters that are shown, by which an owner recognizes a key.
 const SHOWN: usize = 4;
 
-/// Checks a key as typed. It is sent in a header unchanged, so only visible ASCII is accepted.
+/// Checks a key as typed. It is sent unchanged in a header, so only visible ASCII is accepted.
 ///
 /// # Errors
 /// A sentence for the owner. It never repeats the key, which may be valid elsewhere: errors are shown and logged.

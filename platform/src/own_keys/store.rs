@@ -15,7 +15,7 @@ pub(super) async fn all(db: &Db) -> Result<Vec<(KeyId, StoredKey)>> {
     Ok(rows.into_iter().map(|row| (id(&row), row.into())).collect())
 }
 
-/// Stores a key in place of the one with the same id.
+/// Stores a key, replacing the one with the same id.
 pub(super) async fn put(tx: &Tx, id: &KeyId, key: &StoredKey) -> Result<()> {
     delete(tx, id).await?;
     let row = row::ActiveModel {
@@ -31,7 +31,7 @@ pub(super) async fn put(tx: &Tx, id: &KeyId, key: &StoredKey) -> Result<()> {
     Ok(())
 }
 
-/// `false` when there is no such key.
+/// Deletes a key; `false` when there is none.
 pub(super) async fn delete(tx: &Tx, id: &KeyId) -> Result<bool> {
     let deleted = row::Entity::delete_by_id((id.account, id.provider.clone())).exec(tx).await?;
     Ok(deleted.rows_affected > 0)
@@ -50,8 +50,8 @@ pub(super) async fn note_refused(tx: &Tx, id: &KeyId, key: &StoredKey, refused: 
         .col_expr(row::Column::RefusedStatus, Expr::value(i64::from(refused.status)))
         .filter(row::Column::AccountId.eq(id.account))
         .filter(row::Column::Provider.eq(&id.provider))
-        // The owner may have replaced the key while its call was in flight. The new key was not refused, and its
-        // ciphertext differs, even for the same text: each encryption uses a new nonce.
+        // The owner may have replaced the key while its call was in flight. The new key was not refused; its ciphertext
+        // differs even for the same text, because each encryption uses a new nonce.
         .filter(row::Column::Sealed.eq(key.sealed.clone()))
         .exec(tx)
         .await?;

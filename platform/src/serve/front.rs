@@ -1,4 +1,4 @@
-//! Dispatch by Host: which HTTP layer answers a request that came through Caddy.
+//! Virtual hosting: dispatches each request that came through Caddy to an HTTP layer by its Host header.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::hosts::{self, HostKind, Hosts};
 use crate::server::{self, RequestHandler};
 use crate::web;
 
-/// Everything that is reachable through Caddy. Cheap to clone.
+/// The service behind the public listener. Cheap to clone.
 #[derive(Clone)]
 pub struct Front(Arc<Sites>);
 
@@ -33,7 +33,7 @@ struct Sites {
     pages: Handle,
 }
 
-/// Everything that is reachable through Caddy, told apart by the Host header alone. Pages are answered on the runtime
+/// Builds the service behind the public listener, which dispatches by the Host header alone. Pages run on the runtime
 /// that calls this.
 ///
 /// # Panics
@@ -52,7 +52,7 @@ pub fn public_router(app: App) -> Front {
 impl Front {
     /// Answers a request, from Caddy or from any other peer.
     pub async fn respond(&self, request: Request) -> Response {
-        // Against request smuggling, before anything reads the request: what is ambiguous reaches neither layer.
+        // Before any layer reads the request: an ambiguous one (request smuggling) is refused here.
         if let Err(refused) = edge::check_strictly(&request) {
             return *refused;
         }
@@ -61,8 +61,8 @@ impl Front {
             Err(sentence) => return (StatusCode::BAD_REQUEST, sentence).into_response(),
         };
         let site = self.0.hosts.classify(host);
-        // A tenant's page can plant cookies on the parent domain, which then reach the platform's own hosts. What an
-        // instance's program takes is for the program to say.
+        // A tenant's page can set cookies on the parent domain, which browsers then send to the platform's own hosts
+        // (cookie bomb). The limit for an instance's host is up to its program.
         if let (Some(HostKind::App | HostKind::Apex), Err(refused)) =
             (&site, edge::refuse_cookie_bombs(request.headers()))
         {
@@ -75,7 +75,7 @@ impl Front {
             }
             Some(HostKind::App) => self.page(self.0.app.clone(), request).await,
             Some(HostKind::Apex) => self.page(self.0.apex.clone(), request).await,
-            // A name that is not below ours: an owner's own domain, looked up in memory.
+            // A name outside our domain: perhaps a custom domain, looked up in memory.
             None => match self.0.domains.entrance(host) {
                 Some(entrance) => self.0.edge.serve(entrance, request).await,
                 None => {
@@ -85,10 +85,9 @@ impl Front {
         }
     }
 
-    /// Answers on another runtime than the lane of the connection: a slow page would hold up all the traffic of its
-    /// lane.
+    /// Runs the handler on another runtime than the connection's lane: a slow page would block all traffic of its lane.
     async fn page(&self, router: Router, request: Request) -> Response {
-        // Aborted on drop: a client that hangs up ends its page's work, as it would on the lane itself.
+        // Aborted on drop: a client that disconnects cancels its page's work, as it would on the lane itself.
         let answered = AbortOnDropHandle::new(self.0.pages.spawn(router.oneshot(request))).await;
         match answered {
             Ok(Ok(response)) => response,

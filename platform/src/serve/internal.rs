@@ -1,4 +1,4 @@
-//! The internal listener: certificate questions from Caddy, health check and metrics, on loopback only.
+//! The internal listener, on loopback only: Caddy's on-demand TLS question, health check and metrics.
 
 use axum::Router;
 use axum::extract::State;
@@ -9,7 +9,7 @@ use axum::routing::get;
 use crate::app::App;
 use crate::{edge, ops};
 
-/// Routes for Caddy and the operator. None of them asks who calls, so they must never be reachable from outside.
+/// Routes for Caddy and the operator. None of them authenticates, so they must never be reachable from outside.
 pub fn internal_router(app: App) -> Router {
     Router::new()
         .route("/ask", get(edge::ask))
@@ -18,6 +18,7 @@ pub fn internal_router(app: App) -> Router {
         .with_state(app)
 }
 
+/// Readiness: 200 while the database answers.
 async fn healthz(State(app): State<App>) -> Response {
     match app.db.ping().await {
         Ok(()) => (StatusCode::OK, "ok\n").into_response(),

@@ -13,12 +13,12 @@ use crate::containers::HostError;
 use crate::server::{Lanes, PeerLimit};
 use crate::{instance_api, llm, server};
 
-/// Pause before the provisioner is asked again for the bridges on which the quota proxy listens.
+/// Retry interval for the provisioner's bridges, on which the quota proxy listens.
 const BRIDGES_RETRY: Duration = Duration::from_secs(2);
-/// Pause before a bridge's address and port are tried again.
+/// Retry interval for binding a bridge's address and port.
 const BIND_RETRY: Duration = Duration::from_millis(500);
 
-/// Connections that one instance may have to the quota proxy; each carries one AI call at a time.
+/// Maximum number of connections of one instance to the quota proxy; each carries one AI call at a time.
 const CALLERS: PeerLimit = PeerLimit::AtMost(64);
 
 /// Listens on `address`; the error names the environment variable that moves it.
@@ -53,10 +53,10 @@ pub(super) async fn serve_quota_proxy(app: App, lanes: Lanes, shutdown: Cancella
     futures_util::future::join_all(listeners).await;
 }
 
-/// Listens on `address` as soon as it can; `None` when `shutdown` comes first.
+/// Binds `address`, and retries until it succeeds; `None` when `shutdown` comes first.
 async fn listen_once_free(address: SocketAddr, shutdown: &CancellationToken) -> Option<TcpListener> {
-    // The bridge may vanish and come back with the Engine, and another program may hold the port for a while: neither
-    // is a reason to end the platform, which serves everything else meanwhile.
+    // The engine may remove and recreate the bridge, and another program may hold the port for a while. Neither ends
+    // the platform, which serves everything else meanwhile.
     let mut logged: Option<io::ErrorKind> = None;
     loop {
         match TcpListener::bind(address).await {

@@ -1,5 +1,5 @@
-//! `berth serve`: startup and graceful shutdown of the platform. It builds the modules in order, makes facts follow
-//! wishes, then listens; on shutdown it drains in the reverse order.
+//! `berth serve`: startup and graceful shutdown. It builds the modules in order, reconciles the instances, then
+//! listens; shutdown drains in the reverse order.
 
 mod front;
 mod internal;
@@ -23,26 +23,28 @@ use crate::ops::Jobs;
 use crate::server::{Lanes, PeerLimit};
 use crate::{control_socket, server};
 
-/// Runs the platform until `shutdown`, and returns when everything in flight has ended.
+/// Runs the platform until `shutdown`, and returns when everything in flight has drained.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     std::fs::create_dir_all(config.data_dir.join("run"))
         .with_context(|| format!("making BERTH_DATA_DIR {}", config.data_dir.display()))?;
-    // Both ports before the database: a second platform on this machine ends here, before it could open the books.
+    // Both ports are bound before the database is opened: they serve as a lock, so a second platform on this machine
+    // ends here, before it could open the books.
     let public = listeners::bind(config.listen, "BERTH_LISTEN").await?;
     let internal = listeners::bind(config.internal_listen, "BERTH_INTERNAL_LISTEN").await?;
     let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
     let db = Db::open_and_migrate(&config.database_url).await?;
     let app = App::on(db, config, Clock::system(), host).await?;
 
-    // Before anything listens: what the last process left half done is settled first, so that no request meets it.
+    // Crash recovery before anything listens: calls and instances that the last process left unfinished are settled, so
+    // that no request sees them.
     app.instances.begin().await?;
     app.quota.begin().await?;
     let tasks = TaskTracker::new();
     tasks.spawn(app.instances.clone().run(shutdown.clone()));
     tasks.spawn(WebhookDispatcher::new(app.clone()).run(shutdown.clone()));
     tasks.spawn(app.sharing.clone().keep_reloading(shutdown.clone()));
-    // The lanes end with this function, last of all: connections to the database may have been made on them. AI calls
-    // have lanes of their own, because parsing a large one takes a processor for longer than a page visit may wait.
+    // The lanes are dropped last: database connections may have been opened on them. AI calls have lanes of their own,
+    // because parsing a large request occupies a processor for longer than a page visit may wait.
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
     tasks.spawn(listeners::serve_quota_proxy(app.clone(), call_lanes.clone(), shutdown.clone()));
     tasks.spawn(server::serve(internal, internal_router(app.clone()), PeerLimit::Unlimited, shutdown.clone()));
@@ -60,13 +62,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     tokio::select! {
         () = shutdown.cancelled() => {}
-        // These two end only with the whole: one that ends by itself takes the process with it, so that it is
-        // restarted.
+        // These two tasks end only at shutdown. If one ends early, the process ends too, so that the supervisor
+        // restarts it.
         ended = jobs => ended.context("scheduled work panicked")?.context("scheduled work ended")?,
         ended = control => ended.context("the control socket panicked")?.context("the control socket ended")?,
     }
     shutdown.cancel();
-    // The drain. Calls end before the ledger does, else the receipts of the last ones would wait for the next start.
+    // The drain: calls end before the ledger, or the receipts of the last ones would have to wait for the next start.
     tasks.wait().await;
     quota.settled().await;
     tracing::info!("Berth ends");

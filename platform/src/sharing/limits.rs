@@ -1,4 +1,4 @@
-//! Rate limits of visitors without a login: requests by client address, and wakes by instance.
+//! Rate limits of visitors without a login (token buckets): requests per client address, and wakes per instance.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,12 +11,12 @@ use crate::error::Result;
 use crate::peer::limit_key;
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 
-/// Requests from one address. Enough for several people behind one address, each loading a page of many parts.
+/// Requests from one address. Enough for several people behind one address (NAT), each loading a page of many parts.
 const REQUESTS: RateLimit = RateLimit::per_minute(600);
 /// Wakes of one instance. Each keeps it awake for the idle timeout, five minutes by default: an instance with visitors
-/// all day stays awake all day, and crawlers cannot start it more often than that.
+/// all day stays awake all day, and crawlers cannot start it more often than this.
 const WAKES: RateLimit = RateLimit::per_hour(60);
-/// Requests within this time of a wake share it: the first one is still waiting for the instance.
+/// Requests within this time of a wake share it (single flight): the first one is still waiting for the instance.
 const SHARED_WAKE: Duration = Duration::from_secs(10);
 
 /// The rate limiters of this module.
@@ -48,7 +48,7 @@ impl VisitorRateLimits {
     pub(super) fn wake(&self, instance: InstanceId) -> std::result::Result<(), Duration> {
         let now = self.clock.now();
         let mut last_wakes = self.last_wakes.lock().unwrap_or_else(PoisonError::into_inner);
-        // `last <= now`: after the clock was set back, wakes would otherwise be free until the clock catches up.
+        // `last <= now`: after the clock was set back, wakes would otherwise be free until it catches up.
         if last_wakes.get(&instance).is_some_and(|last| *last <= now && now.since(*last) < SHARED_WAKE) {
             return Ok(());
         }

@@ -1,8 +1,8 @@
 //! Sharing: access control for an instance's visitors. A share opens a path, or the whole instance, to a named account,
 //! to every logged-in account, or to everyone. Without a share only the owner has access.
 //!
-//! Every request is checked, so all shares are held in memory. The CLI writes shares in a process of its own and
-//! notifies the platform; in case a notification is lost, everything is reloaded periodically.
+//! Every request is checked, so a cache holds all shares in memory. The CLI writes shares in a process of its own and
+//! notifies the platform; a periodic reload covers a lost notification.
 
 mod limits;
 mod registration;
@@ -84,7 +84,7 @@ impl Sharing {
         Ok(sharing)
     }
 
-    /// Shares `path` of `instance` with `audience`, for its owner.
+    /// Shares `path` of `instance` with `audience`, on behalf of its owner.
     ///
     /// # Errors
     /// `Invalid` for a malformed path or a handle without an account; `Conflict` when the same share exists, or the
@@ -140,10 +140,10 @@ impl Sharing {
         memory.get(&instance).cloned().unwrap_or_default()
     }
 
-    /// Decides what `visitor` may do at `path` of `instance`. In memory; called for every request.
+    /// Decides the access of `visitor` to `path` of `instance`. Answered from memory; called for every request.
     #[must_use]
     pub fn admit(&self, visitor: &Visitor, instance: &Instance, path: &str) -> AccessDecision {
-        // An instance that is suspended, removed or scheduled for deletion is closed: its shares count for nothing.
+        // An instance that is suspended, removed or scheduled for deletion is closed: its shares have no effect.
         if *visitor != Visitor::Owner && instance.status().wish.is_closed() {
             return AccessDecision::Refused;
         }
@@ -151,7 +151,7 @@ impl Sharing {
         rules::admit(visitor, path, shares.iter().map(|share| (share.path.as_str(), &share.audience)))
     }
 
-    /// Whether a share of `instance` lets the account `handle` log in on the instance's host.
+    /// Whether a share of `instance` allows the account `handle` to log in on the instance's host.
     #[must_use]
     pub fn invites(&self, instance: &Instance, handle: &Handle) -> bool {
         !instance.status().wish.is_closed() && self.of(instance.id).iter().any(|share| share.audience.invites(handle))
@@ -181,7 +181,7 @@ impl Sharing {
         Ok(())
     }
 
-    /// Reloads all shares every half minute until `shutdown`: a notification from another process can be lost.
+    /// Reloads all shares every half minute until `shutdown`, in case a notification was lost.
     pub async fn keep_reloading(self, shutdown: CancellationToken) {
         loop {
             tokio::select! {
@@ -214,7 +214,7 @@ impl Sharing {
         });
     }
 
-    /// Whether the owner of `instance` can share with `audience`.
+    /// Checks that the owner of `instance` can share with `audience`.
     fn check_audience(&self, instance: &Instance, audience: &ShareAudience) -> Result<()> {
         let ShareAudience::Account { handle } = audience else { return Ok(()) };
         if *handle == instance.handle {

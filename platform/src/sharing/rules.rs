@@ -13,9 +13,9 @@ pub const LONGEST_PATH: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Visitor {
     Owner,
-    /// Another account, logged in on the instance's host. Its owner agreed to reveal the handle to the instance.
+    /// Another account, logged in on the instance's host. Its owner consented to reveal the handle to the instance.
     Guest(Handle),
-    /// Without a login.
+    /// A visitor without a login.
     Stranger,
 }
 
@@ -34,7 +34,7 @@ pub enum ShareAudience {
     },
 }
 
-/// What a visitor may do at a path. Ordered: the widest of several shares is the maximum.
+/// The access of a visitor to a path. Ordered: of several shares the maximum applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccessDecision {
     /// No access.
@@ -46,7 +46,8 @@ pub enum AccessDecision {
 }
 
 impl ShareAudience {
-    /// Whether this lets `handle` log in on the instance's host. A share with everyone needs no login and gives none.
+    /// Whether this allows `handle` to log in on the instance's host. A share with everyone needs no login and grants
+    /// none.
     #[must_use]
     pub fn invites(&self, handle: &Handle) -> bool {
         match self {
@@ -56,7 +57,7 @@ impl ShareAudience {
         }
     }
 
-    /// Whether both admit the same visitors, apart from `wakes`.
+    /// Whether both admit the same visitors, regardless of `wakes`.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self == other || matches!((self, other), (Self::Everyone { .. }, Self::Everyone { .. }))
     }
@@ -71,7 +72,8 @@ impl ShareAudience {
     }
 }
 
-/// Decides what `visitor` may do at `path`, the request's path exactly as sent: the widest access that any share gives.
+/// Decides the access of `visitor` to `path`, the request's path exactly as sent: the widest access that any share
+/// grants.
 pub fn admit<'s>(
     visitor: &Visitor,
     path: &str,
@@ -84,14 +86,14 @@ pub fn admit<'s>(
     opened.map(|(_, audience)| audience.admits(visitor)).max().unwrap_or(AccessDecision::Refused)
 }
 
-/// Whether a share of `prefix` covers `path`, no matter how the program in the instance normalises paths. An ambiguous
+/// Whether a share of `prefix` covers `path`, no matter how the program in the instance normalizes paths. An ambiguous
 /// path is not covered.
 #[must_use]
 pub fn covers(prefix: &str, path: &str) -> bool {
     // Path traversal. The program behind may decode once or twice, treat `\` or `;` as a separator, and resolve `..`:
-    // then `/docs/..%2fprivate` passes a prefix check here and is `/private` there. We cannot know how it normalises,
-    // and a path that we normalised ourselves would no longer be the one that we forward. So the prefix must match byte
-    // for byte, and the rest must be a path that every normalisation leaves below it.
+    // `/docs/..%2fprivate` then passes a prefix check here and is `/private` there. Its normalization is unknown, and a
+    // path normalized here would no longer be the forwarded path. So the prefix must match byte for byte, and the rest
+    // must be a path that every normalization leaves below it.
     if prefix == "/" {
         return path.starts_with('/');
     }
@@ -103,7 +105,7 @@ pub fn covers(prefix: &str, path: &str) -> bool {
 }
 
 /// Whether every program reads the segments of `below` alike and none of them resolves to a parent. The last segment
-/// may be empty: a folder.
+/// may be empty (a folder).
 fn is_unambiguous(below: &str) -> bool {
     let (folders, last) = below.rsplit_once('/').map_or((None, below), |(folders, last)| (Some(folders), last));
     let folders = folders.into_iter().flat_map(|folders| folders.split('/'));
@@ -120,8 +122,8 @@ fn is_plain(segment: &str) -> bool {
     decoded.chars().all(is_harmless) && !spaced && !decoded.trim_matches(['.', ' ', '+']).is_empty()
 }
 
-/// A letter outside ASCII. Other characters there can become dots and slashes under Unicode normalisation (NFKC), such
-/// as U+FF0E and U+2488.
+/// Whether this is a letter outside ASCII. Other characters there can become dots and slashes under Unicode
+/// normalization (NFKC), such as U+FF0E and U+2488.
 fn is_non_ascii_letter(c: char) -> bool {
     !c.is_ascii() && c.is_alphabetic()
 }
@@ -144,7 +146,7 @@ fn decoded(segment: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Parses and normalises the path of a share as typed by its owner: `/`, or `/docs` without a trailing slash.
+/// Parses and normalizes the path of a share as typed by its owner: `/`, or `/docs` without a trailing slash.
 ///
 /// # Errors
 /// A sentence for the owner.
@@ -306,8 +308,8 @@ mod tests {
         assert!(parse_path(&format!("/{}", "a".repeat(LONGEST_PATH))).is_err());
     }
 
-    /// The path as the most lenient program would normalise it: decodes until nothing changes, treats every look-alike
-    /// of a slash as one, cuts parameters off, trims spaces, and resolves `..`.
+    /// The path as the most lenient program would normalize it: decodes until nothing changes, treats every look-alike
+    /// of a slash as one, removes parameters, trims spaces, and resolves `..`.
     fn normalised(path: &str) -> Vec<String> {
         let mut text = path.to_owned();
         while let Some(again) = decoded(&text).filter(|again| *again != text) {

@@ -61,7 +61,7 @@ pub(super) async fn forget_guest(tx: &Tx, guest: &Handle) -> Result<()> {
     Ok(())
 }
 
-/// The two columns that store an audience: its kind, and the handle or an empty text.
+/// The two columns of an audience: its kind, and the handle or an empty text.
 pub(super) fn audience_columns(audience: &ShareAudience) -> (&'static str, &str) {
     match audience {
         ShareAudience::Account { handle } => ("account", handle.as_str()),

@@ -1,4 +1,4 @@
-//! Delivery attempts: which deliveries of an instance are due, in which order, and recording the outcome of each
+//! Delivery attempts of webhooks: selects the due deliveries of an instance in order, and records the outcome of each
 //! attempt.
 
 use std::collections::HashSet;
@@ -9,29 +9,30 @@ use crate::clock::Timestamp;
 use crate::db::InstanceId;
 use crate::error::Result;
 
-/// The deliveries of an instance to attempt now.
+/// The deliveries of an instance that are due.
 #[derive(Debug, Default)]
 pub struct DueDeliveries {
-    /// In the order of arrival, with their paths: once one is refused, those behind it on its path wait.
+    /// Ids and paths in the order of arrival. Once a delivery is refused, the later ones of its path wait.
     pub deliveries: Vec<(DeliveryId, String)>,
-    /// Whether one of them is an alarm's first attempt, so that the instance's own program asked to be woken.
+    /// Whether one of them is an alarm's first attempt: the instance's own program asked to be woken.
     pub has_new_alarm: bool,
-    /// When the next delivery is due that is not among them.
+    /// When the next delivery becomes due that is not among them.
     pub next: Option<Timestamp>,
 }
 
 impl Webhooks {
-    /// Instances with a delivery that is due. Each is named once: the caller attends to it or schedules it again.
+    /// Takes the instances with a due delivery. Each is returned once: the caller handles it or schedules it again.
     #[must_use]
     pub fn take_due(&self) -> Vec<InstanceId> {
         let now = self.0.clock.now();
         self.inboxes().take_due(now)
     }
 
-    /// Has [`Webhooks::take_due`] name the instance at `at`, unless it is to name it sooner.
+    /// Makes [`Webhooks::take_due`] return the instance at `at`, unless it is scheduled sooner.
     pub fn schedule(&self, instance: InstanceId, at: Timestamp) {
         self.inboxes().schedule(instance, at);
-        // Later times are found by the dispatcher's own polling; a permit of `notify_one` is kept while it is busy.
+        // The dispatcher's poll finds later times. `notify_one` stores a permit, so no wake-up is lost while it is
+        // busy.
         if at <= self.0.clock.now() {
             self.0.due.notify_one();
         }
@@ -42,10 +43,10 @@ impl Webhooks {
         self.0.due.notified().await;
     }
 
-    /// The deliveries to attempt now, and when the next one is due.
+    /// The deliveries that are due, and when the next one will be.
     pub async fn due_deliveries(&self, instance: InstanceId) -> Result<DueDeliveries> {
         let now = self.0.clock.now();
-        // More than an inbox holds from outside: alarms are enqueued beyond that limit.
+        // More than the limit of an inbox: alarms are enqueued beyond it.
         let waiting = store::waiting(&self.0.db, instance, MAX_DELIVERIES + 100).await?;
         let mut due = DueDeliveries::default();
         let mut blocked = HashSet::new();
@@ -59,7 +60,7 @@ impl Webhooks {
             } else {
                 let at = delivery.next_attempt_at;
                 due.next = Some(due.next.map_or(at, |next| next.min(at)));
-                // Order per path: one that backs off holds back every later one of its path, though those are due.
+                // FIFO per path: a delivery in backoff blocks all later ones of its path, even if they are due.
                 blocked.insert(delivery.path);
             }
         }
@@ -68,8 +69,7 @@ impl Webhooks {
 
     /// Counts a wake for deliveries against the instance's rate limit.
     ///
-    /// # Errors
-    /// When the next wake is allowed.
+    /// # Errors The time at which the next wake is allowed.
     pub fn check_wake_rate(&self, instance: InstanceId) -> std::result::Result<(), Timestamp> {
         self.0.limits.check_wake(instance).map_err(|wait| self.0.clock.now().plus(wait))
     }
@@ -80,26 +80,25 @@ impl Webhooks {
         self.inboxes().inbox(instance).last_wake_at = now;
     }
 
-    /// When deliveries last woke the instance; the beginning of time when they never did.
+    /// When deliveries last woke the instance; the Unix epoch if never.
     #[must_use]
     pub fn last_wake_at(&self, instance: InstanceId) -> Timestamp {
         Timestamp(self.inboxes().look(instance, |inbox| inbox.last_wake_at.0))
     }
 
-    /// Begins an attempt and returns the delivery with its body; `None` when it no longer waits.
+    /// Begins an attempt and returns the delivery with its body; `None` when the delivery is no longer waiting.
     pub async fn begin_attempt(&self, id: DeliveryId) -> Result<Option<DeliveryAttempt>> {
-        // The attempt is committed before the request is sent: after a crash in between, the next one carries the
-        // number 2, and the receiver can tell that it may have seen this delivery before.
+        // At least once: the attempt is committed before the request is sent. After a crash in between, the next
+        // attempt has the number 2, which tells the receiver that it may have seen this delivery before.
         let tx = self.0.db.begin().await?;
         let Some(attempt) = store::begin_attempt(&tx, id).await? else { return Ok(None) };
         tx.commit().await?;
         Ok(Some(attempt))
     }
 
-    /// Records the outcome of an attempt; returns when the delivery is retried, if it is.
+    /// Records the outcome of an attempt. Returns when the delivery is retried; `None` if it is not.
     ///
-    /// # Errors
-    /// When the database fails: the delivery then waits as before and is attempted once more.
+    /// # Errors When the database fails: the delivery then keeps waiting and is attempted once more.
     pub async fn end_attempt(&self, attempt: &DeliveryAttempt, outcome: &AttemptOutcome) -> Result<Option<Timestamp>> {
         let now = self.0.clock.now();
         let decision = rules::decide_retry(outcome, attempt.number, now, attempt.give_up_at);
@@ -107,7 +106,7 @@ impl Webhooks {
         let tx = self.0.db.begin().await?;
         let finished = store::end_attempt(&tx, instance, id, decision, outcome.result(), now).await?;
         tx.commit().await?;
-        // `None`: its owner discarded it during the attempt, and its space was released then.
+        // `None`: the owner discarded the delivery during the attempt, which already released its space.
         if let Some(bytes) = finished {
             match decision {
                 RetryDecision::Delivered => self.inboxes().release(instance, DeliveryState::Waiting, bytes),
@@ -121,7 +120,7 @@ impl Webhooks {
         })
     }
 
-    /// Deletes delivered ones past their retention.
+    /// Deletes delivered entries past their retention.
     pub async fn prune_delivered(&self, instance: InstanceId) -> Result<()> {
         let tx = self.0.db.begin().await?;
         store::prune_delivered(&tx, instance, self.0.clock.now().minus(DELIVERED_RETENTION), MAX_DELIVERED).await?;

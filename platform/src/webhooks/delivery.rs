@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::db::InstanceId;
 use crate::error::{Error, Result};
 
-/// The id of a delivery, the same at every attempt: the receiver's key for idempotent processing.
+/// The id of a delivery. Every attempt carries the same id, which the receiver uses as an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DeliveryId(pub Uuid);
 
@@ -17,9 +17,9 @@ pub struct DeliveryId(pub Uuid);
 pub struct WebhookDelivery {
     pub id: DeliveryId,
     pub instance: InstanceId,
-    /// The alarm that enqueued it; `None` for a request from outside or from the platform.
+    /// The alarm that enqueued the delivery; `None` for a request from outside or from the platform.
     pub alarm: Option<String>,
-    /// `None`: it counts as delivered as soon as the instance is awake.
+    /// `None` for a delivery that only wakes: it counts as delivered as soon as the instance is awake.
     pub request: Option<WebhookRequest>,
 }
 
@@ -51,7 +51,7 @@ pub struct DeliveryAttempt {
 pub enum DeliveryState {
     Waiting,
     Delivered,
-    /// Given up; kept until its owner retries or discards it.
+    /// Given up; kept until the owner retries or discards it.
     DeadLetter,
 }
 
@@ -61,32 +61,32 @@ pub struct DeliveryView {
     pub id: DeliveryId,
     pub alarm: Option<String>,
     pub method: String,
-    /// Empty for an alarm that only wakes.
+    /// Empty for an alarm that only wakes the instance.
     pub path: String,
     pub bytes: u64,
     pub state: DeliveryState,
     pub attempts: i64,
     pub arrived_at: Timestamp,
-    /// When it is attempted next, while it waits.
+    /// When the next attempt is due. `None` unless the delivery is waiting.
     pub next_attempt_at: Option<Timestamp>,
-    /// When it was delivered or given up.
+    /// When the delivery was delivered or given up.
     pub done_at: Option<Timestamp>,
-    /// The result of the last attempt, in a few words: a status, or why there was none.
+    /// The result of the last attempt in a few words: a status, or the reason why there was none.
     pub last_result: Option<String>,
 }
 
 impl WebhookDelivery {
-    /// The path of its request; empty when it has none.
+    /// The path of the request; empty without a request.
     #[must_use]
     pub fn path(&self) -> &str {
         self.request.as_ref().map_or("", |request| request.target.split('?').next().unwrap_or_default())
     }
 
-    /// Its size in the inbox: target, headers and body.
+    /// The size in the inbox: target, headers and body.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let Some(request) = &self.request else { return 0 };
-        // As sent, not as stored: JSON's quotes and escapes are not the sender's doing.
+        // The size as sent, not as stored: JSON's quotes and escapes are not the sender's.
         let headers: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         (request.target.len() + headers + request.body.len()) as u64
     }

@@ -9,7 +9,7 @@ use super::{DeliveryId, DeliveryState, WebhookDelivery, WebhookRequest, Webhooks
 use crate::db::{InstanceId, Tx};
 use crate::error::{Error, Result};
 
-/// Why a request was not enqueued.
+/// Why a webhook request was not enqueued.
 #[derive(Debug)]
 pub enum IntakeError {
     /// The instance's inbox, or the space for all inboxes, is full; the sentence says which.
@@ -18,16 +18,16 @@ pub enum IntakeError {
     Storage(Error),
 }
 
-/// What enqueueing an alarm changed; for [`Webhooks::alarm_committed`].
+/// The effect of enqueueing an alarm, to be passed to [`Webhooks::alarm_committed`] after the commit.
 #[must_use = "the counts in memory stay wrong until the commit is reported"]
 #[derive(Debug, Default)]
 pub struct AlarmDelivery {
     is_new: bool,
-    /// Dead letters of the same alarm that were deleted for it.
+    /// Dead letters of the same alarm that the new delivery replaced.
     replaced: u64,
 }
 
-/// A delivery that was written in a transaction of the caller's, with its reserved space.
+/// A delivery that was written in the caller's transaction, with its reserved space (an RAII guard).
 #[must_use = "dropping it releases the reserved space"]
 pub struct UncommittedDelivery {
     webhooks: Webhooks,
@@ -37,7 +37,7 @@ pub struct UncommittedDelivery {
 }
 
 impl UncommittedDelivery {
-    /// Keeps the reserved space and makes the delivery due; call it after the commit.
+    /// Keeps the reserved space and makes the delivery due. Must be called after the commit.
     pub fn committed(mut self) {
         self.is_committed = true;
         self.webhooks.schedule(self.instance, self.webhooks.0.clock.now());
@@ -46,7 +46,7 @@ impl UncommittedDelivery {
 
 impl Drop for UncommittedDelivery {
     fn drop(&mut self) {
-        // A rollback has no hook: a transaction that ends without a commit drops this value on its way.
+        // A rollback has no hook: a transaction that ends without a commit drops this guard.
         if !self.is_committed {
             self.webhooks.inboxes().release(self.instance, DeliveryState::Waiting, self.bytes);
         }
@@ -54,10 +54,9 @@ impl Drop for UncommittedDelivery {
 }
 
 impl Webhooks {
-    /// Enqueues a request. When this returns it is on disk and will be delivered.
+    /// Enqueues a request. When this returns, the request is durable and will be delivered.
     ///
-    /// # Errors
-    /// When the inbox is full, or the database fails.
+    /// # Errors When the inbox is full, or the database fails.
     pub async fn enqueue(
         &self,
         instance: InstanceId,
@@ -65,8 +64,8 @@ impl Webhooks {
     ) -> std::result::Result<DeliveryId, IntakeError> {
         let delivery = self.delivery(instance, request);
         let bytes = delivery.bytes();
-        // Space is reserved before the insert, not counted after it: between a check and an insert that takes
-        // milliseconds, every concurrent sender would pass the same check.
+        // TOCTOU: space is reserved before the insert. Between a mere check and an insert that takes milliseconds,
+        // every concurrent sender would pass the same check.
         self.inboxes().reserve(instance, bytes).map_err(IntakeError::InboxFull)?;
         let written = async {
             let tx = self.0.db.begin().await?;
@@ -81,8 +80,8 @@ impl Webhooks {
         Ok(delivery.id)
     }
 
-    /// Enqueues a request of the platform's own in the caller's transaction. Its space is reserved, and released unless
-    /// [`UncommittedDelivery::committed`] is called.
+    /// Enqueues a request of the platform's own in the caller's transaction. Its space is reserved, and released again
+    /// unless [`UncommittedDelivery::committed`] is called.
     ///
     /// # Errors
     /// When the inbox is full, or the database fails.
@@ -95,14 +94,14 @@ impl Webhooks {
         let delivery = self.delivery(instance, request);
         let bytes = delivery.bytes();
         self.inboxes().reserve(instance, bytes).map_err(IntakeError::InboxFull)?;
-        // Made before the write, so that an error of the write releases the space as well.
+        // The guard is created before the write, so that a failed write releases the space as well.
         let uncommitted = UncommittedDelivery { webhooks: self.clone(), instance, bytes, is_committed: false };
         self.write(tx, &delivery).await.map_err(IntakeError::Storage)?;
         Ok(uncommitted)
     }
 
     /// Enqueues an alarm in the caller's transaction: a POST to `path`, or without a path a delivery that only wakes
-    /// the instance. While one of this alarm waits there is no second, and of its dead letters only the newest is kept.
+    /// the instance. Coalesced: an alarm has at most one waiting delivery and one dead letter.
     pub async fn enqueue_alarm_in(
         &self,
         tx: &Tx,
@@ -110,7 +109,7 @@ impl Webhooks {
         alarm: &str,
         path: Option<&str>,
     ) -> Result<AlarmDelivery> {
-        // An alarm that rings every minute at a program that refuses it would otherwise fill the inbox by itself.
+        // An alarm that rings every minute at a program that refuses it would otherwise fill the inbox.
         let replaced = store::delete_dead_letters_of_alarm(tx, instance, alarm).await?;
         if store::alarm_waits(tx, instance, alarm).await? {
             return Ok(AlarmDelivery { is_new: false, replaced });
@@ -126,7 +125,7 @@ impl Webhooks {
         Ok(AlarmDelivery { is_new: true, replaced })
     }
 
-    /// Counts an alarm's delivery and makes it due; call it after the commit.
+    /// Counts an alarm's delivery and makes it due. Must be called after the commit.
     pub fn alarm_committed(&self, instance: InstanceId, alarm: AlarmDelivery) {
         {
             let mut inboxes = self.inboxes();
@@ -145,7 +144,7 @@ impl Webhooks {
     }
 
     async fn write(&self, tx: &Tx, delivery: &WebhookDelivery) -> Result<()> {
-        // A number taken for a transaction that rolls back leaves a gap, which nothing minds: only the order counts.
+        // A number taken for a transaction that rolls back leaves a gap, which is harmless: only the order counts.
         let sequence = self.0.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         let now = self.0.clock.now();
         store::insert(tx, delivery, sequence, now, now.plus(RETRY_WINDOW)).await

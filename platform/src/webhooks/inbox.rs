@@ -1,4 +1,4 @@
-//! The inboxes in memory: open paths, size limits, and when each instance's deliveries are due.
+//! The in-memory state of inboxes: open paths, size counters, and when each instance's deliveries are due.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ pub struct WebhookPath {
     pub opened_at: Timestamp,
 }
 
-/// How many deliveries an inbox holds, and their size.
+/// The deliveries that an inbox holds, and their size in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct InboxCounts {
     pub waiting: u64,
@@ -29,7 +29,7 @@ pub struct InboxCounts {
 #[derive(Default)]
 pub(super) struct Inboxes {
     inboxes: HashMap<InstanceId, Inbox>,
-    /// The bytes of all of them.
+    /// The total size of all inboxes, in bytes.
     bytes: u64,
 }
 
@@ -37,9 +37,9 @@ pub(super) struct Inboxes {
 pub(super) struct Inbox {
     pub paths: Vec<WebhookPath>,
     pub counts: InboxCounts,
-    /// When its deliveries are looked at next.
+    /// When the dispatcher has to look at its deliveries next.
     pub due_at: Option<Timestamp>,
-    /// When deliveries last woke the instance; the beginning of time when they never did.
+    /// When deliveries last woke the instance; the Unix epoch if never.
     pub last_wake_at: Timestamp,
 }
 
@@ -54,14 +54,14 @@ impl Inboxes {
         self.inboxes.entry(instance).or_default()
     }
 
-    /// Reads without creating an inbox: strangers may ask for any path, and the map must not grow with them.
+    /// Reads without creating an inbox: strangers may probe any instance, and the map must not grow with them.
     pub(super) fn look<T: Default>(&self, instance: InstanceId, look: impl FnOnce(&Inbox) -> T) -> T {
         self.inboxes.get(&instance).map_or_else(T::default, look)
     }
 
-    /// Adds the rows of one instance in one state, at the start of the process.
+    /// Adds the rows of one instance and state, at process start.
     pub(super) fn load(&mut self, summary: &InboxSummary) {
-        // Delivered rows have no body any more, and count towards no limit.
+        // Delivered rows have no body left and count towards no limit.
         if summary.state == DeliveryState::Delivered {
             return;
         }
@@ -78,9 +78,9 @@ impl Inboxes {
         }
     }
 
-    /// Reserves space for a delivery, or says what is full.
+    /// Reserves space for a delivery. The error says which limit is reached.
     pub(super) fn reserve(&mut self, instance: InstanceId, bytes: u64) -> Result<(), &'static str> {
-        // Both limits are checked before either counter moves: a refusal must leave nothing reserved.
+        // Both limits are checked before either counter changes: a refusal must leave nothing reserved.
         if self.bytes + bytes > MAX_TOTAL_BYTES {
             return Err("This server's space for webhooks is full. Please try again later.");
         }
@@ -98,7 +98,7 @@ impl Inboxes {
 
     /// Releases the space of a delivery that was in `state`.
     pub(super) fn release(&mut self, instance: InstanceId, state: DeliveryState, bytes: u64) {
-        // Saturating: an alarm's delivery was never reserved, and its path has a few bytes.
+        // Saturating: an alarm's delivery was never reserved, but its path has a few bytes.
         self.bytes = self.bytes.saturating_sub(bytes);
         let counts = &mut self.inbox(instance).counts;
         counts.bytes = counts.bytes.saturating_sub(bytes);
@@ -109,14 +109,14 @@ impl Inboxes {
         }
     }
 
-    /// Counts a waiting delivery as a dead letter.
+    /// Moves one delivery from the waiting count to the dead letters.
     pub(super) fn give_up(&mut self, instance: InstanceId) {
         let counts = &mut self.inbox(instance).counts;
         counts.waiting = counts.waiting.saturating_sub(1);
         counts.dead_letters += 1;
     }
 
-    /// Counts a dead letter as waiting again.
+    /// Moves one dead letter back to the waiting count.
     pub(super) fn revive(&mut self, instance: InstanceId) {
         let counts = &mut self.inbox(instance).counts;
         counts.dead_letters = counts.dead_letters.saturating_sub(1);
@@ -129,11 +129,11 @@ impl Inboxes {
         *due_at = Some(due_at.map_or(at, |before| before.min(at)));
     }
 
-    /// The instances that are due, each once.
+    /// Takes the instances that are due, each once.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<InstanceId> {
         let due = self.inboxes.iter_mut().filter(|(_, inbox)| inbox.due_at.is_some_and(|at| at <= now));
         due.map(|(instance, inbox)| {
-            // Taken: its run schedules it again if there is a reason to, and no poll in between looks at it.
+            // Cleared: no poll returns it again until its run schedules it.
             inbox.due_at = None;
             *instance
         })

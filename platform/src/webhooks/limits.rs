@@ -1,4 +1,4 @@
-//! Rate limits of webhooks: requests that an address and an instance may receive, and wakes that deliveries may cause.
+//! Rate limits of webhooks (token buckets): requests per address, requests per instance, and wakes by deliveries.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,8 +13,9 @@ use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 const REQUESTS_OF_ADDRESS: RateLimit = RateLimit::per_minute(120);
 /// Requests to one instance from all addresses together.
 const REQUESTS_OF_INSTANCE: RateLimit = RateLimit::per_minute(300);
-/// Wakes of one instance for deliveries. Each keeps it awake for as long as a visit does, five minutes by default, and
-/// delivers everything that waits: with six an hour, webhooks alone keep an instance awake half of the time at most.
+/// Wakes of one instance for deliveries. Each wake keeps the instance awake for as long as a visit does, five minutes
+/// by default, and delivers everything that waits: at six an hour, webhooks keep an instance awake at most half of the
+/// time.
 const WAKES: RateLimit = RateLimit::per_hour(6);
 
 pub(super) struct WebhookRateLimits {
@@ -34,13 +35,13 @@ impl WebhookRateLimits {
 
     /// Counts a request from outside.
     pub(super) fn check_request(&self, instance: InstanceId, from: IpAddr) -> Result<()> {
-        // The sender's own bucket comes first: what it refuses takes nothing from the bucket that all senders share.
+        // The sender's own bucket is checked first: a request that it refuses takes no token from the shared bucket.
         let of_address = self.addresses.check(&limit_key(from));
         of_address.map_err(|wait| too_many("This address sends too many webhooks.", wait))?;
         self.instances.check(&instance).map_err(|wait| too_many("This instance gets too many webhooks.", wait))
     }
 
-    /// Counts a wake; else how long until one is allowed.
+    /// Counts a wake. The error is the time until the next wake is allowed.
     pub(super) fn check_wake(&self, instance: InstanceId) -> std::result::Result<(), Duration> {
         self.wakes.check(&instance)
     }

@@ -2,23 +2,22 @@
 //!
 //! - **Durable queue.** A POST or PUT to a path that the owner opened is a row in the database before its sender reads
 //!   202. The instance may sleep meanwhile: a waiting delivery wakes it.
-//! - **At least once.** A delivery is attempted until the program answers 2xx. It arrives a second time when that
-//!   answer was lost, always with the same id (`X-Berth-Delivery`): the receiver makes processing idempotent by
-//!   remembering ids.
-//! - **Order.** The deliveries of one path are attempted in the order of arrival, and a refused one holds back those
-//!   behind it. Paths do not wait for each other.
+//! - **At least once.** A delivery is attempted until the program answers 2xx. It is delivered again when that answer
+//!   was lost, always with the same id (`X-Berth-Delivery`): the receiver processes idempotently by remembering ids.
+//! - **Order.** The deliveries of one path are attempted in the order of arrival, and a refused one blocks those behind
+//!   it. Paths do not block each other.
 //! - **Exponential backoff.** From ten seconds, doubling to four hours, for three days after arrival
 //!   ([`backoff_after`]).
-//! - **Dead letters.** What is refused to the end, or answered with 410, is kept until its owner retries or discards
-//!   it.
-//! - **Limits.** Token buckets for senders and for wakes (`limits.rs`), a size for each inbox and for all (`rules.rs`).
+//! - **Dead letters.** A delivery that is refused until the end of the window, or answered with 410, is kept until its
+//!   owner retries or discards it.
+//! - **Limits.** Token buckets for senders and for wakes (`limits.rs`), a size limit for each inbox and for all
+//!   (`rules.rs`).
 //!
-//! One process writes. Open paths and the size of each inbox are decided in memory, because anyone may ask at any rate,
-//! and the sequence numbers come from a counter in memory: a second platform process on the same database would break
-//! both.
+//! Single writer: open paths and sizes are cached in memory, because anyone may send at any rate, and the sequence
+//! numbers come from a counter in memory. A second platform process on the same database would break both.
 //!
-//! Alarms enqueue their deliveries here too. Taking requests in and sending them is the edge's
-//! (`edge/webhook_intake.rs`, `edge/webhook_delivery.rs`).
+//! Alarms enqueue their deliveries here too. The edge receives and sends the requests (`edge/webhook_intake.rs`,
+//! `edge/webhook_delivery.rs`).
 
 mod attempts;
 mod delivery;
@@ -61,18 +60,18 @@ struct WebhooksInner {
     inboxes: Mutex<Inboxes>,
     /// The sequence number of the newest delivery.
     sequence: AtomicI64,
-    /// Held while a path is opened: two requests could otherwise both count one path fewer than the limit, and both
+    /// Held while a path is opened. Otherwise two requests could both count one path fewer than the limit, and both
     /// insert.
     opening: tokio::sync::Mutex<()>,
     /// Wakes the dispatcher when a delivery is due now.
     due: Notify,
 }
 
-/// The end that a path gets when it is opened.
+/// The suffix that a path gets when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathSuffix {
     None,
-    /// 132 random bits, for senders that do not sign their requests: the path is then the secret.
+    /// 132 random bits, for senders that do not sign their requests: the path is then the secret (a capability URL).
     Unguessable,
 }
 
@@ -100,8 +99,8 @@ impl Webhooks {
 
     /// Opens `path` for requests from anyone, and returns it with its suffix.
     ///
-    /// # Errors
-    /// `Invalid` for text that cannot be a path; `Conflict` when it is open already, or [`MAX_PATHS`] are.
+    /// # Errors `Invalid` for text that cannot be a path; `Conflict` when the path is open already, or [`MAX_PATHS`]
+    /// are.
     pub async fn open_path(&self, instance: InstanceId, path: &str, suffix: PathSuffix) -> Result<WebhookPath> {
         let path = match suffix {
             PathSuffix::None => path.to_owned(),
@@ -120,16 +119,15 @@ impl Webhooks {
             return Err(Error::Conflict("This path is open already.".into()));
         }
         tx.commit().await?;
-        // Memory follows the commit, never the other way: a path that is open in memory alone would be closed by a
+        // Memory follows the commit, never the reverse: a path that is open only in memory would be closed by a
         // restart.
         self.inboxes().inbox(instance).paths.push(opened.clone());
         Ok(opened)
     }
 
-    /// Closes `path`. Requests that were accepted for it before are still delivered.
+    /// Closes `path`. Requests that were accepted before are still delivered.
     ///
-    /// # Errors
-    /// `NotFound` when it is not open.
+    /// # Errors `NotFound` when the path is not open.
     pub async fn close_path(&self, instance: InstanceId, path: &str) -> Result<()> {
         let tx = self.0.db.begin().await?;
         if !store::close_path(&tx, instance, path).await? {
@@ -148,13 +146,13 @@ impl Webhooks {
         paths
     }
 
-    /// Whether `path` is open, from memory: the edge asks at every POST and PUT.
+    /// Whether `path` is open. Answered from memory: the edge calls this for every POST and PUT.
     #[must_use]
     pub fn is_open(&self, instance: InstanceId, path: &str) -> bool {
         self.inboxes().look(instance, |inbox| inbox.paths.iter().any(|open| open.path == path))
     }
 
-    /// Counts a request against the rate limits of its sender and of the instance, before any of its body is read.
+    /// Counts a request against the rate limits of sender and instance, before any of its body is read.
     ///
     /// # Errors
     /// `TooMany` with the time to retry after.
@@ -162,7 +160,7 @@ impl Webhooks {
         self.0.limits.check_request(instance, from)
     }
 
-    /// Makes a delivery due now and starts its retry window anew, also that of a dead letter.
+    /// Makes a delivery due now and restarts its retry window. A dead letter waits again.
     ///
     /// # Errors
     /// `NotFound` when the instance has no such delivery, or it was delivered.
@@ -174,12 +172,12 @@ impl Webhooks {
         if before == DeliveryState::DeadLetter {
             self.inboxes().revive(instance);
         }
-        // Its path may be held back by an earlier delivery still: then the run that begins now only finds that out.
+        // An earlier delivery may still block its path: the run that begins now then only finds that out.
         self.schedule(instance, now);
         Ok(())
     }
 
-    /// Deletes a delivery that waits or is a dead letter.
+    /// Deletes a delivery that is waiting or a dead letter.
     ///
     /// # Errors
     /// `NotFound` when the instance has no such delivery, or it was delivered.
@@ -188,7 +186,7 @@ impl Webhooks {
         let (state, bytes) = store::discard(&tx, instance, id).await?.ok_or(Error::NotFound)?;
         tx.commit().await?;
         self.inboxes().release(instance, state, bytes);
-        // It may have held back the next delivery of its path.
+        // The deleted delivery may have blocked the next one of its path.
         self.schedule(instance, self.0.clock.now());
         Ok(())
     }
@@ -215,13 +213,13 @@ impl Webhooks {
         self.inboxes().total_counts()
     }
 
-    /// Deletes paths and deliveries of `instance` in the caller's transaction; call [`Webhooks::forget`] after the
-    /// commit.
+    /// Deletes the paths and deliveries of `instance` in the caller's transaction. [`Webhooks::forget`] must be called
+    /// after the commit.
     pub async fn forget_in(&self, tx: &Tx, instance: InstanceId) -> Result<()> {
         store::forget(tx, instance).await
     }
 
-    /// Drops from memory the rows that [`Webhooks::forget_in`] deleted.
+    /// Removes from memory the rows that [`Webhooks::forget_in`] deleted.
     pub fn forget(&self, instance: InstanceId) {
         self.inboxes().forget(instance);
     }

@@ -1,27 +1,27 @@
-//! The rules of webhooks: which paths may be opened, exponential backoff, and when a delivery becomes a dead letter.
-//! Pure.
+//! Pure rules of webhooks: which paths may be opened, the exponential backoff, and when a delivery becomes a dead
+//! letter.
 
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// Paths that one instance may have open.
+/// Most open paths of one instance.
 pub const MAX_PATHS: usize = 8;
-/// Longest path in bytes, with its unguessable suffix.
+/// Longest path in bytes, including its unguessable suffix.
 pub const MAX_PATH_BYTES: usize = 200;
-/// Largest body of a request.
+/// Largest body of a request, in bytes.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Largest path, query and headers of a request, together.
+/// Largest total of path, query and headers of a request, in bytes.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Deliveries in one inbox: those that wait, and dead letters until their owner discards them.
+/// Most deliveries in one inbox: waiting ones, and dead letters until their owner discards them.
 pub const MAX_DELIVERIES: u64 = 1000;
-/// Bytes of those deliveries.
+/// Most bytes of those deliveries.
 pub const MAX_INBOX_BYTES: u64 = 16 * 1024 * 1024;
-/// Bytes of all inboxes: they are in the database, which shares a disk with the platform.
+/// Most bytes of all inboxes. They are in the database, which shares a disk with the platform.
 pub const MAX_TOTAL_BYTES: u64 = 1024 * 1024 * 1024;
-/// How long after its arrival, or after its owner's retry, a delivery is attempted.
+/// How long a delivery is attempted, from its arrival or its owner's retry.
 pub const RETRY_WINDOW: Duration = Duration::from_secs(3 * 24 * 60 * 60);
-/// Delivered ones are listed this long, without their bodies, and at most so many of an instance.
+/// How long delivered entries are listed, without their bodies, and the most per instance.
 pub const DELIVERED_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub const MAX_DELIVERED: u64 = 50;
 
@@ -33,7 +33,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(4 * 60 * 60);
 pub enum AttemptOutcome {
     /// The program answered 2xx, or an alarm without a path woke the instance.
     Accepted { result: String },
-    /// The program answered something else, or not at all: worth a retry.
+    /// The program answered another status, or not at all: worth a retry.
     Refused { result: String },
     /// The program answered 410, or the stored request cannot be sent: no retry can succeed.
     Permanent { result: String },
@@ -54,16 +54,16 @@ pub enum RetryDecision {
     DeadLetter,
 }
 
-/// Decides after attempt number `attempt`, which ended `now`.
+/// Decides on a retry after attempt number `attempt`, which ended at `now`.
 #[must_use]
 pub fn decide_retry(outcome: &AttemptOutcome, attempt: i64, now: Timestamp, give_up_at: Timestamp) -> RetryDecision {
     match outcome {
         AttemptOutcome::Accepted { .. } => RetryDecision::Delivered,
         AttemptOutcome::Permanent { .. } => RetryDecision::DeadLetter,
-        // The window is tested after an attempt, never before one: a delivery that comes due late, because its instance
-        // was suspended or the platform was down, still gets an attempt.
+        // The window is checked after an attempt, never before one: a delivery that becomes due late, because its
+        // instance was suspended or the platform was down, still gets an attempt.
         AttemptOutcome::Refused { .. } if now >= give_up_at => RetryDecision::DeadLetter,
-        // Without the minimum, the last backoff would reach up to four hours past the end of the window.
+        // Without the minimum, the last backoff could reach four hours past the end of the window.
         AttemptOutcome::Refused { .. } => RetryDecision::RetryAt(now.plus(backoff_after(attempt)).min(give_up_at)),
     }
 }
@@ -71,7 +71,7 @@ pub fn decide_retry(outcome: &AttemptOutcome, attempt: i64, now: Timestamp, give
 /// Exponential backoff after attempt number `attempt`: 10 s, doubling, at most four hours.
 #[must_use]
 pub fn backoff_after(attempt: i64) -> Duration {
-    // 10 s times 2^20 is far above the maximum and far below overflow.
+    // 10 s times 2^20 is far above the maximum and far below an overflow.
     let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(0).min(20);
     (FIRST_BACKOFF * 2u32.pow(doublings)).min(MAX_BACKOFF)
 }
@@ -81,8 +81,8 @@ pub fn backoff_after(attempt: i64) -> Duration {
 /// # Errors
 /// The reason, as a sentence for its author.
 pub fn check_path(path: &str) -> Result<(), &'static str> {
-    // Only bytes that no proxy or framework rewrites: an open path is compared with the request's path byte by byte,
-    // and a path that two readers normalise differently would be open in one and private in the other.
+    // Only bytes that no proxy or framework rewrites. An open path is compared with the request's path byte by byte: a
+    // path that two parsers normalize differently would be open in one and private in the other.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     if !path.starts_with('/') || path == "/" {
         return Err("A path begins with a slash and goes on, such as /hooks/github.");
@@ -93,8 +93,8 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
     if !path.bytes().all(plain) {
         return Err("A path is made of letters, digits, and the signs / - . _ and ~.");
     }
-    // Dots at the front of a part: `..` is resolved by some programs, `/.berth/` is the edge's, and `/.well-known/`
-    // proves ownership of the host to certificate authorities.
+    // Leading dots: some programs resolve `..`, `/.berth/` belongs to the edge, and certificate authorities verify the
+    // ownership of a host below `/.well-known/`.
     if path.contains("//") || path.split('/').skip(1).any(|part| part.starts_with('.')) {
         return Err("No part of a path is empty or begins with a dot.");
     }

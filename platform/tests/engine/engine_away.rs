@@ -14,15 +14,15 @@ const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engine_dies_and_comes_back_and_who_is_awake_does_not_notice() {
     let mut engine = OwnEngine::start_up();
-    let hamlet = EnginePlatform::on(Ground { network: "away", subnet: "10.95.0.0", engine: engine.socket() }).await;
-    let stopped = hamlet.settle_in("stopped").await;
-    let kept = hamlet.ask(&stopped, "/keep/256/7/home/berth/keep").await;
-    hamlet.wait(HALF_AN_HOUR).await;
-    let frozen = hamlet.settle_in("frozen").await;
-    assert_eq!(hamlet.ask(&frozen, "/count").await, "0");
-    hamlet.wait(FIVE_MINUTES).await;
-    let awake = hamlet.settle_in("awake").await;
-    assert_eq!(hamlet.ask(&awake, "/count").await, "0");
+    let platform = EnginePlatform::on(Ground { network: "away", subnet: "10.95.0.0", engine: engine.socket() }).await;
+    let stopped = platform.settle_in("stopped").await;
+    let kept = platform.ask(&stopped, "/keep/256/7/home/berth/keep").await;
+    platform.wait(HALF_AN_HOUR).await;
+    let frozen = platform.settle_in("frozen").await;
+    assert_eq!(platform.ask(&frozen, "/count").await, "0");
+    platform.wait(FIVE_MINUTES).await;
+    let awake = platform.settle_in("awake").await;
+    assert_eq!(platform.ask(&awake, "/count").await, "0");
     assert_eq!([stopped.instance.fact(), frozen.instance.fact()], [Fact::Stopped, Fact::Frozen]);
 
     for (number, away) in [Duration::ZERO, FIVE_MINUTES].into_iter().enumerate() {
@@ -31,47 +31,47 @@ async fn the_engine_dies_and_comes_back_and_who_is_awake_does_not_notice() {
         } else {
             engine.stop()
         }
-        assert_eq!(hamlet.ask(&awake, "/count").await, (2 * number + 1).to_string(), "it is served all the time");
-        hamlet.clock.advance(away / 2);
-        for villager in [&stopped, &frozen] {
-            is_told_to_come_back(&hamlet, villager).await;
+        assert_eq!(platform.ask(&awake, "/count").await, (2 * number + 1).to_string(), "it is served all the time");
+        platform.clock.advance(away / 2);
+        for person in [&stopped, &frozen] {
+            is_told_to_come_back(&platform, person).await;
         }
-        let api = hamlet.get("app.example.com", "/api/instance", &format!("__Host-berth={}", awake.session)).await;
+        let api = platform.get("app.example.com", "/api/instance", &format!("__Host-berth={}", awake.session)).await;
         assert_eq!((api.status, api.json()["fact"].as_str()), (200, Some("awake")));
         engine.start();
-        hamlet.wait(Duration::from_secs(90)).await;
-        assert_eq!(hamlet.ask(&awake, "/count").await, (2 * number + 2).to_string(), "the same program as before");
-        until_served(&hamlet, &frozen).await;
-        assert_eq!(hamlet.ask(&frozen, "/count").await, (number + 1).to_string(), "frozen, it forgot nothing");
-        until_served(&hamlet, &stopped).await;
-        assert_eq!(hamlet.ask(&stopped, "/sum/home/berth/keep").await, kept);
-        assert_eq!(hamlet.ground.containers().len(), 3, "one each");
+        platform.wait(Duration::from_secs(90)).await;
+        assert_eq!(platform.ask(&awake, "/count").await, (2 * number + 2).to_string(), "the same program as before");
+        until_served(&platform, &frozen).await;
+        assert_eq!(platform.ask(&frozen, "/count").await, (number + 1).to_string(), "frozen, it forgot nothing");
+        until_served(&platform, &stopped).await;
+        assert_eq!(platform.ask(&stopped, "/sum/home/berth/keep").await, kept);
+        assert_eq!(platform.ground.containers().len(), 3, "one each");
         // As before, for the next time.
         use berth::instances::{Cause, Wish};
-        for (villager, how) in [(&stopped, Wish::Stopped), (&frozen, Wish::Frozen)] {
-            hamlet.instances().sleep(&villager.instance, how, Cause::OwnerAsked).await.unwrap();
+        for (person, how) in [(&stopped, Wish::Stopped), (&frozen, Wish::Frozen)] {
+            platform.instances().sleep(&person.instance, how, Cause::OwnerAsked).await.unwrap();
         }
-        hamlet.instances().settled().await;
+        platform.instances().settled().await;
         assert_eq!([stopped.instance.fact(), frozen.instance.fact()], [Fact::Stopped, Fact::Frozen]);
     }
-    drop(hamlet);
+    drop(platform);
     drop(engine);
 }
 
-async fn is_told_to_come_back(hamlet: &EnginePlatform, villager: &Person) {
-    let answer = hamlet.visit(villager, "/count").await;
+async fn is_told_to_come_back(platform: &EnginePlatform, person: &Person) {
+    let answer = platform.visit(person, "/count").await;
     assert_eq!((answer.status, answer.header("content-type")), (503, "application/problem+json"), "{}", answer.text());
     assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0));
     assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("your files are safe")));
 }
 
 /// Waits until the instance is served; for a minute at most.
-async fn until_served(hamlet: &EnginePlatform, villager: &Person) {
+async fn until_served(platform: &EnginePlatform, person: &Person) {
     for _ in 0..30 {
-        if hamlet.visit(villager, "/healthz").await.status == 200 {
+        if platform.visit(person, "/healthz").await.status == 200 {
             return;
         }
-        hamlet.wait(Duration::from_secs(2)).await;
+        platform.wait(Duration::from_secs(2)).await;
     }
-    panic!("{} is {:?} a minute later", villager.handle, villager.instance.status());
+    panic!("{} is {:?} a minute later", person.handle, person.instance.status());
 }

@@ -18,8 +18,8 @@ const OVER: Duration = Duration::from_secs(90);
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_becomes_of_ones_answers_others_wake_and_afterwards_so_does_that_one() {
     let mut long = SoakTest::story("lost_answers");
-    let hamlet = hamlet().await;
-    let (alice, bob) = (hamlet.settle_in("alice").await, hamlet.settle_in("bob").await);
+    let platform = engine_platform().await;
+    let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
     let mut cases = Vec::new();
     for sleep in [FIVE_MINUTES, HALF_AN_HOUR] {
         for moment in [Moment::Before, Moment::After] {
@@ -38,76 +38,77 @@ async fn whatever_becomes_of_ones_answers_others_wake_and_afterwards_so_does_tha
     long.shuffle(&mut cases);
     cases.truncate(long.count(6, cases.len()));
     for (sleep, moment, word, deed, engine) in cases {
-        let (relay, who) = if engine { (&hamlet.to_engine, "Engine") } else { (&hamlet.to_provisioner, "provisioner") };
+        let (relay, who) =
+            if engine { (&platform.to_engine, "Engine") } else { (&platform.to_provisioner, "provisioner") };
         let case = format!("what the {who} hears of alice is {word}, {moment:?}, after {sleep:?}");
         long.say(&case);
-        hamlet.wait(sleep).await;
+        platform.wait(sleep).await;
         assert!(!bob.instance.is_awake(), "{case}");
         relay.points.always_about(&alice.instance.id.to_string(), moment, deed);
-        let (_, others) = tokio::join!(hamlet.visit(&alice, "/count"), hamlet.visit(&bob, "/count"));
+        let (_, others) = tokio::join!(platform.visit(&alice, "/count"), platform.visit(&bob, "/count"));
         assert_eq!(others.status, 200, "{case}: {}", others.text());
         relay.points.clear();
-        hamlet.wait(OVER).await;
-        hamlet.ask(&alice, "/count").await;
+        platform.wait(OVER).await;
+        platform.ask(&alice, "/count").await;
         until(&alice.instance, |status| status.fact == Fact::Awake).await;
-        hamlet.instances().settled().await;
-        assert_eq!(hamlet.ground.containers().len(), 2, "{case}: one each");
+        platform.instances().settled().await;
+        assert_eq!(platform.ground.containers().len(), 2, "{case}: one each");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_one_call_never_ends_others_wake_and_rounds_go_on() {
-    let hamlet = EnginePlatform::on(Ground { network: "hangs", subnet: "10.96.0.0", engine: ENGINE.into() }).await;
-    let (alice, bob) = (hamlet.settle_in("alice").await, hamlet.settle_in("bob").await);
-    for relay in [&hamlet.to_provisioner, &hamlet.to_engine] {
+    let platform = EnginePlatform::on(Ground { network: "hangs", subnet: "10.96.0.0", engine: ENGINE.into() }).await;
+    let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
+    for relay in [&platform.to_provisioner, &platform.to_engine] {
         for moment in [Moment::Before, Moment::After] {
-            hamlet.wait(HALF_AN_HOUR).await;
+            platform.wait(HALF_AN_HOUR).await;
             let hold = hang(relay, &alice, moment);
-            let waiting = hamlet.instances().wake(&alice.instance, Cause::Visit).await;
+            let waiting = platform.instances().wake(&alice.instance, Cause::Visit).await;
             assert!(waiting.is_ok() && hold.is_met_within(Duration::from_secs(20)).await);
-            hamlet.ask(&bob, "/count").await;
-            hamlet.instances().round().await;
+            platform.ask(&bob, "/count").await;
+            platform.instances().round().await;
             assert!(!alice.instance.is_awake(), "its call has not been answered yet");
             hold.release();
             relay.points.clear();
-            hamlet.ask(&alice, "/count").await;
-            hamlet.instances().settled().await;
+            platform.ask(&alice, "/count").await;
+            platform.instances().settled().await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_never_comes_and_events_that_end_keep_nobody_asleep() {
-    let hamlet = EnginePlatform::on(Ground { network: "lists", subnet: "10.88.0.0", engine: ENGINE.into() }).await;
-    let bob = hamlet.settle_in("bob").await;
-    hamlet.wait(HALF_AN_HOUR).await;
+    let platform = EnginePlatform::on(Ground { network: "lists", subnet: "10.88.0.0", engine: ENGINE.into() }).await;
+    let bob = platform.settle_in("bob").await;
+    platform.wait(HALF_AN_HOUR).await;
     let hold = Hold::default();
-    hamlet.to_provisioner.points.once("list", Moment::Before, Deed::Hold(hold.clone()));
+    platform.to_provisioner.points.once("list", Moment::Before, Deed::Hold(hold.clone()));
     let round = tokio::spawn({
-        let instances = hamlet.instances().clone();
+        let instances = platform.instances().clone();
         async move { instances.round().await }
     });
     assert!(hold.is_met_within(Duration::from_secs(20)).await);
-    hamlet.ask(&bob, "/count").await;
+    platform.ask(&bob, "/count").await;
     hold.release();
     round.await.unwrap();
     // Events end at once, each time they are asked for: found by looking, then.
-    hamlet.to_provisioner.points.always("events", Moment::After, Deed::Drop);
-    hamlet.to_engine.points.always("events", Moment::After, Deed::Drop);
-    hamlet.wait(FIVE_MINUTES).await;
+    platform.to_provisioner.points.always("events", Moment::After, Deed::Drop);
+    platform.to_engine.points.always("events", Moment::After, Deed::Drop);
+    platform.wait(FIVE_MINUTES).await;
     assert_eq!(bob.instance.fact(), Fact::Frozen);
-    hamlet.ask(&bob, "/count").await;
+    platform.ask(&bob, "/count").await;
 }
 
 const ENGINE: &str = "/var/run/docker.sock";
 
-async fn hamlet() -> EnginePlatform {
+async fn engine_platform() -> EnginePlatform {
     EnginePlatform::on(Ground { network: "lost", subnet: "10.92.0.0", engine: ENGINE.into() }).await
 }
 
 /// From now on nothing that is said about somebody arrives, or is answered.
-fn hang(relay: &FaultProxy, villager: &Person, moment: Moment) -> Hold {
+fn hang(relay: &FaultProxy, person: &Person, moment: Moment) -> Hold {
     let hold = Hold::default();
-    relay.points.always_about(&villager.instance.id.to_string(), moment, Deed::Hold(hold.clone()));
+    relay.points.always_about(&person.instance.id.to_string(), moment, Deed::Hold(hold.clone()));
     hold
 }

@@ -36,7 +36,7 @@ const LONGEST: usize = 16 << 10;
 const TALKS_EVERY: Duration = Duration::from_secs(1);
 /// WebSockets opened at once.
 const AT_ONCE: usize = 64;
-/// How far the town's clock moves at a time, and how long that takes.
+/// How far the platform's clock moves at a time, and how long that takes.
 const TICK: Duration = Duration::from_millis(100);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,13 +45,13 @@ async fn requests_and_web_sockets_go_on_at_their_pace_and_memory_stays_where_it_
     allow_many_files();
     let (sockets, rate) = (long.count(200, 2_000), long.count(200, 1_000));
     let lasts = Duration::from_secs(long.count(5, 5 * 60) as u64);
-    let town = FakePlatform::new(&[]).await;
-    let _time = let_time_pass(&town);
+    let platform = FakePlatform::new(&[]).await;
+    let _time = let_time_pass(&platform);
     let mut visitors = Vec::new();
     for handle in OWNERS {
-        let resident = town.settle_in(handle).await;
-        let cookie = town.instance_cookie(&resident).await;
-        visitors.push(Visitor { at: town.address, host: format!("{handle}.example.com"), cookie });
+        let person = platform.settle_in(handle).await;
+        let cookie = platform.instance_cookie(&person).await;
+        visitors.push(Visitor { at: platform.address, host: format!("{handle}.example.com"), cookie });
     }
     let lengths: Arc<[usize]> = (0..256).map(|_| 1 + long.below(LONGEST)).collect();
     let opened: Vec<_> = stream::iter(0..sockets)
@@ -62,7 +62,7 @@ async fn requests_and_web_sockets_go_on_at_their_pace_and_memory_stays_where_it_
 
     let end = CancellationToken::new();
     let talks = opened.into_iter().map(|socket| {
-        let first = town.clock.monotonic() + TALKS_EVERY.mul_f64(long.below(1_000) as f64 / 1e3);
+        let first = platform.clock.monotonic() + TALKS_EVERY.mul_f64(long.below(1_000) as f64 / 1e3);
         tokio::spawn(talk(socket, first, (long.below(lengths.len()), Arc::clone(&lengths)), end.clone()))
     });
     let talks: Vec<_> = talks.collect();
@@ -201,9 +201,10 @@ async fn send_requests(
     done
 }
 
-/// The town's clock goes as the world's does, so that sessions are asked after and instances looked at as in real life.
-fn let_time_pass(town: &FakePlatform) -> tokio_util::sync::DropGuard {
-    let (clock, end) = (town.clock.clone(), CancellationToken::new());
+/// The platform's clock goes as the world's does, so that sessions are asked after and instances looked at as in real
+/// life.
+fn let_time_pass(platform: &FakePlatform) -> tokio_util::sync::DropGuard {
+    let (clock, end) = (platform.clock.clone(), CancellationToken::new());
     let ended = end.clone();
     tokio::spawn(async move {
         while tokio::time::timeout(TICK, ended.cancelled()).await.is_err() {

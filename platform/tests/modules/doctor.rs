@@ -9,9 +9,9 @@ use berth::modules::{Finding, Verdict};
 use berth_testing::{TestModules, databases};
 
 /// What `doctor` finds on a healthy host that is changed like this.
-async fn found(house: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<Finding> {
-    house.host.report_with(|report| change(report));
-    App::examine(&house.config, house.clock.clone(), Arc::new(house.host.clone())).await
+async fn found(platform: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<Finding> {
+    platform.host.report_with(|report| change(report));
+    App::examine(&platform.config, platform.clock.clone(), Arc::new(platform.host.clone())).await
 }
 
 #[tokio::test]
@@ -38,8 +38,8 @@ async fn versions_with_known_holes_and_fallen_walls_are_named() {
         }),
     ];
     for (subject, verdict, words, change) in cases {
-        let house = TestModules::on(databases::sqlite().await).await;
-        let findings = found(&house, change).await;
+        let platform = TestModules::on(databases::sqlite().await).await;
+        let findings = found(&platform, change).await;
         let finding = findings.iter().find(|finding| finding.subject == subject);
         let finding = finding.unwrap_or_else(|| panic!("nothing is said of {subject}"));
         assert_eq!(finding.verdict, verdict, "{finding:?}");
@@ -49,8 +49,8 @@ async fn versions_with_known_holes_and_fallen_walls_are_named() {
 
 #[tokio::test]
 async fn of_a_healthy_host_nothing_bad_is_said() {
-    let house = TestModules::on(databases::sqlite().await).await;
-    let findings = found(&house, |_| {}).await;
+    let platform = TestModules::on(databases::sqlite().await).await;
+    let findings = found(&platform, |_| {}).await;
     let subjects =
         ["provisioner", "egress", "neighbours", "containers", "engine", "runc", "kernel", "runtime", "images"];
     for subject in subjects {

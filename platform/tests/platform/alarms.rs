@@ -19,14 +19,14 @@ use berth_testing::{START, databases};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-async fn put_to_sleep(town: &FakePlatform, alice: &Person) {
-    town.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+async fn put_to_sleep(platform: &FakePlatform, alice: &Person) {
+    platform.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Stopped).await;
-    town.instances().settled().await;
+    platform.instances().settled().await;
 }
 
-async fn again(town: &FakePlatform, alice: Person) -> Person {
-    Person { instance: town.instances().by_id(alice.instance.id).unwrap(), ..alice }
+async fn again(platform: &FakePlatform, alice: Person) -> Person {
+    Person { instance: platform.instances().by_id(alice.instance.id).unwrap(), ..alice }
 }
 
 /// A client of the instance API, as the program inside one instance.
@@ -38,14 +38,14 @@ struct Inside {
 }
 
 impl Inside {
-    async fn of(town: &FakePlatform, resident: &Person) -> Self {
+    async fn of(platform: &FakePlatform, person: &Person) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let end = CancellationToken::new();
-        let router = berth::llm::router(town.app.clone()).merge(berth::instance_api::router(town.app.clone()));
+        let router = berth::llm::router(platform.app.clone()).merge(berth::instance_api::router(platform.app.clone()));
         tokio::spawn(server::serve(listener, router, PeerLimit::Unlimited, end.clone()));
-        let token = town.host.spec(resident.instance.id).unwrap().token;
-        let home = resident.instance.address();
+        let token = platform.host.spec(person.instance.id).unwrap().token;
+        let home = person.instance.address();
         let client = client(Some(home));
         Self { url, token, client, end }
     }
@@ -67,9 +67,9 @@ impl Drop for Inside {
 #[tokio::test]
 async fn a_program_sets_lists_and_deletes_its_alarms() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
-        let inside = Inside::of(&town, &alice).await;
+        let platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        let inside = Inside::of(&platform, &alice).await;
         let (status, set) = inside.ask("PUT", "/alarms/nightly", r#"{"cron":"30 3 * * *","path":"/hooks/tick"}"#).await;
         assert_eq!((status, &set["next"]), (200, &json!("2026-11-16T03:30:00Z")), "{set}");
         let (_, once) = inside.ask("PUT", "/alarms/once", r#"{"at":"2026-11-15T12:00:00+01:00"}"#).await;
@@ -83,16 +83,16 @@ async fn a_program_sets_lists_and_deletes_its_alarms() {
         assert_eq!(inside.ask("DELETE", "/alarms/once", "").await.0, 204);
         let (status, gone) = inside.ask("DELETE", "/alarms/once", "").await;
         assert_eq!((status, &gone["code"]), (404, &json!("not_found")));
-        assert_eq!(town.app.alarms.of(alice.instance.id).await.unwrap().len(), 1);
+        assert_eq!(platform.app.alarms.of(alice.instance.id).await.unwrap().len(), 1);
     }
 }
 
 #[tokio::test]
 async fn an_invalid_alarm_is_refused_with_its_field_and_a_sentence() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    let bob = town.settle_in("bob").await;
-    let inside = Inside::of(&town, &alice).await;
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    let bob = platform.settle_in("bob").await;
+    let inside = Inside::of(&platform, &alice).await;
     for (name, body, status, field) in [
         ("a", "", 400, ""),
         ("a", "{}", 422, "at"),
@@ -117,7 +117,7 @@ async fn an_invalid_alarm_is_refused_with_its_field_and_a_sentence() {
     assert_eq!(status, 413);
     assert_eq!(inside.ask("POST", "/alarms", "").await.0, 405);
     let mut inside = inside;
-    let bobs = town.host.spec(bob.instance.id).unwrap().token;
+    let bobs = platform.host.spec(bob.instance.id).unwrap().token;
     inside.token = "made-up".into();
     let (status, problem) = inside.ask("GET", "/alarms", "").await;
     assert_eq!((status, &problem["code"]), (401, &json!("unauthenticated")));
@@ -128,9 +128,9 @@ async fn an_invalid_alarm_is_refused_with_its_field_and_a_sentence() {
 #[tokio::test]
 async fn alarms_are_limited_in_number_and_in_changes_a_minute() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
-        let (alarms, id) = (&town.app.alarms, alice.instance.id);
+        let platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        let (alarms, id) = (&platform.app.alarms, alice.instance.id);
         let daily = || Schedule::Cron("0 6 * * *".into());
         for n in 0..MAX_ALARMS {
             alarms.set(id, &n.to_string(), daily(), None).await.unwrap();
@@ -142,7 +142,7 @@ async fn alarms_are_limited_in_number_and_in_changes_a_minute() {
         }
         let too_often = alarms.set(id, "1", daily(), None).await.unwrap_err();
         assert!(matches!(too_often, Error::TooMany { .. }), "{too_often}");
-        let bob = town.settle_in("bob").await;
+        let bob = platform.settle_in("bob").await;
         alarms.set(bob.instance.id, "1", daily(), None).await.expect("and that is alice's alone");
         assert_eq!(alarms.count().await.unwrap(), MAX_ALARMS as u64 + 1);
     }
@@ -151,25 +151,25 @@ async fn alarms_are_limited_in_number_and_in_changes_a_minute() {
 #[tokio::test]
 async fn a_due_alarm_wakes_its_instance_which_sleeps_again_when_it_does_nothing() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
-        let (alarms, id) = (&town.app.alarms, alice.instance.id);
+        let platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        let (alarms, id) = (&platform.app.alarms, alice.instance.id);
         alarms.set(id, "once", Schedule::At(START.plus(HOUR)), None).await.unwrap();
-        put_to_sleep(&town, &alice).await;
-        town.clock.advance(HOUR - Duration::from_secs(1));
+        put_to_sleep(&platform, &alice).await;
+        platform.clock.advance(HOUR - Duration::from_secs(1));
         assert_eq!(alarms.ring_due().await.unwrap(), 0);
-        town.look().await;
+        platform.look().await;
         assert_eq!(alice.instance.fact(), Fact::Stopped, "not before its time");
-        town.clock.advance(Duration::from_secs(1));
+        platform.clock.advance(Duration::from_secs(1));
         assert_eq!(alarms.ring_due().await.unwrap(), 1);
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
-        town.look().await;
-        let history = town.instances().history(id, 1).await.unwrap();
+        platform.look().await;
+        let history = platform.instances().history(id, 1).await.unwrap();
         assert_eq!((history[0].to, history[0].cause), (Fact::Awake, Cause::Alarm));
         assert!(alarms.of(id).await.unwrap().is_empty(), "once is once");
         assert_eq!(alarms.ring_due().await.unwrap(), 0);
-        town.until_tried(&alice, 0).await;
-        town.wait(Duration::from_secs(300)).await;
+        platform.until_tried(&alice, 0).await;
+        platform.wait(Duration::from_secs(300)).await;
         until(&alice.instance, |s| s.fact == Fact::Frozen).await;
     }
 }
@@ -177,31 +177,31 @@ async fn a_due_alarm_wakes_its_instance_which_sleeps_again_when_it_does_nothing(
 #[tokio::test]
 async fn an_alarm_with_a_path_is_delivered_there_until_it_is_accepted() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
-        let (alarms, id) = (&town.app.alarms, alice.instance.id);
+        let platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        let (alarms, id) = (&platform.app.alarms, alice.instance.id);
         let every_hour = Schedule::Cron("0 * * * *".into());
         alarms.set(id, "hourly", every_hour, Some("/hooks/tick".into())).await.unwrap();
-        put_to_sleep(&town, &alice).await;
-        town.receiver.will(&[Reply::Says(503)]);
-        town.clock.advance(Duration::from_secs(1800));
+        put_to_sleep(&platform, &alice).await;
+        platform.receiver.will(&[Reply::Says(503)]);
+        platform.clock.advance(Duration::from_secs(1800));
         assert_eq!(alarms.ring_due().await.unwrap(), 1);
-        town.receiver.until(1).await;
-        town.until_tried(&alice, 1).await;
-        town.clock.advance(Duration::from_secs(10));
-        town.receiver.until(2).await;
-        town.until_tried(&alice, 0).await;
+        platform.receiver.until(1).await;
+        platform.until_tried(&alice, 1).await;
+        platform.clock.advance(Duration::from_secs(10));
+        platform.receiver.until(2).await;
+        platform.until_tried(&alice, 0).await;
         {
-            let seen = town.receiver.seen().clone();
+            let seen = platform.receiver.seen().clone();
             assert_eq!((seen[0].method.as_str(), seen[0].target.as_str()), ("POST", "/hooks/tick"));
             assert_eq!(seen[0].header("x-berth-alarm"), "hourly");
             assert_eq!((seen[0].id(), seen[1].header("x-berth-attempt")), (seen[1].id(), "2"));
             assert_eq!(seen[0].header("x-berth-user"), "", "no visitor");
         }
-        town.clock.advance(HOUR);
+        platform.clock.advance(HOUR);
         assert_eq!(alarms.ring_due().await.unwrap(), 1);
-        town.receiver.until(3).await;
-        let seen = town.receiver.seen().clone();
+        platform.receiver.until(3).await;
+        let seen = platform.receiver.seen().clone();
         assert_ne!(seen[2].id(), seen[0].id(), "another ring is another delivery");
     }
 }
@@ -209,88 +209,88 @@ async fn an_alarm_with_a_path_is_delivered_there_until_it_is_accepted() {
 #[tokio::test]
 async fn times_missed_while_the_platform_was_down_ring_once() {
     for database in databases().await {
-        let mut town = FakePlatform::on(database, &[]).await;
-        let mut alice = town.settle_in("alice").await;
+        let mut platform = FakePlatform::on(database, &[]).await;
+        let mut alice = platform.settle_in("alice").await;
         let id = alice.instance.id;
         let every_minute = Schedule::Cron("* * * * *".into());
-        town.app.alarms.set(id, "tick", every_minute, Some("/hooks/tick".into())).await.unwrap();
-        town.app.alarms.set(id, "once", Schedule::At(START.plus(HOUR)), Some("/hooks/once".into())).await.unwrap();
-        put_to_sleep(&town, &alice).await;
-        town.kill().await;
-        town.clock.advance(HOUR * 24);
-        town.start().await;
-        alice = again(&town, alice).await;
-        assert_eq!(town.app.alarms.ring_due().await.unwrap(), 2);
-        town.receiver.until(2).await;
-        assert_eq!(town.app.alarms.ring_due().await.unwrap(), 0);
-        let left = town.app.alarms.of(id).await.unwrap();
-        assert_eq!((left.len(), left[0].due), (1, town.clock.now().plus(Duration::from_secs(60))));
+        platform.app.alarms.set(id, "tick", every_minute, Some("/hooks/tick".into())).await.unwrap();
+        platform.app.alarms.set(id, "once", Schedule::At(START.plus(HOUR)), Some("/hooks/once".into())).await.unwrap();
+        put_to_sleep(&platform, &alice).await;
+        platform.kill().await;
+        platform.clock.advance(HOUR * 24);
+        platform.start().await;
+        alice = again(&platform, alice).await;
+        assert_eq!(platform.app.alarms.ring_due().await.unwrap(), 2);
+        platform.receiver.until(2).await;
+        assert_eq!(platform.app.alarms.ring_due().await.unwrap(), 0);
+        let left = platform.app.alarms.of(id).await.unwrap();
+        assert_eq!((left.len(), left[0].due), (1, platform.clock.now().plus(Duration::from_secs(60))));
 
         // Killed after it rang and before anything woke: the delivery is on disk and wakes.
-        put_to_sleep(&town, &alice).await;
-        town.app.instances.settled().await;
-        let before = town.receiver.seen().len();
-        town.host.cut_off();
-        town.clock.advance(Duration::from_secs(60));
-        assert_eq!(town.app.alarms.ring_due().await.unwrap(), 1);
-        town.kill().await;
-        town.host.reconnect();
-        town.start().await;
-        town.receiver.until(before + 1).await;
-        assert_eq!(town.receiver.seen().last().unwrap().header("x-berth-alarm"), "tick");
+        put_to_sleep(&platform, &alice).await;
+        platform.app.instances.settled().await;
+        let before = platform.receiver.seen().len();
+        platform.host.cut_off();
+        platform.clock.advance(Duration::from_secs(60));
+        assert_eq!(platform.app.alarms.ring_due().await.unwrap(), 1);
+        platform.kill().await;
+        platform.host.reconnect();
+        platform.start().await;
+        platform.receiver.until(before + 1).await;
+        assert_eq!(platform.receiver.seen().last().unwrap().header("x-berth-alarm"), "tick");
     }
 }
 
 #[tokio::test]
 async fn an_alarm_does_not_pile_up_while_its_last_delivery_waits() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    let (alarms, id) = (&town.app.alarms, alice.instance.id);
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    let (alarms, id) = (&platform.app.alarms, alice.instance.id);
     alarms.set(id, "tick", Schedule::Cron("* * * * *".into()), Some("/hooks/tick".into())).await.unwrap();
     let stubborn = [Reply::Says(500); 50];
-    town.receiver.will(&stubborn);
+    platform.receiver.will(&stubborn);
     for _ in 0..20 {
-        town.clock.advance(Duration::from_secs(60));
+        platform.clock.advance(Duration::from_secs(60));
         alarms.ring_due().await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(town.app.webhooks.deliveries(id, DeliveryState::Waiting, 99).await.unwrap().len(), 1);
-    assert_eq!(town.app.webhooks.counts(id).waiting, 1);
+    assert_eq!(platform.app.webhooks.deliveries(id, DeliveryState::Waiting, 99).await.unwrap().len(), 1);
+    assert_eq!(platform.app.webhooks.counts(id).waiting, 1);
 }
 
 #[tokio::test]
 async fn alarms_of_a_suspended_instance_wait() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    let (alarms, id) = (&town.app.alarms, alice.instance.id);
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    let (alarms, id) = (&platform.app.alarms, alice.instance.id);
     alarms.set(id, "once", Schedule::At(START.plus(HOUR)), None).await.unwrap();
     alarms.set(id, "often", Schedule::Cron("*/5 * * * *".into()), None).await.unwrap();
-    town.app.accounts.suspend(&alice.instance.handle, "operator").await.unwrap();
+    platform.app.accounts.suspend(&alice.instance.handle, "operator").await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Stopped).await;
-    town.clock.advance(HOUR);
+    platform.clock.advance(HOUR);
     assert_eq!(alarms.ring_due().await.unwrap(), 0);
-    town.look().await;
+    platform.look().await;
     assert_eq!(alice.instance.fact(), Fact::Stopped);
     assert_eq!(alarms.of(id).await.unwrap().len(), 2);
-    let inside = Inside::of(&town, &alice).await;
+    let inside = Inside::of(&platform, &alice).await;
     assert_eq!(inside.ask("PUT", "/alarms/a", r#"{"cron":"* * * * *"}"#).await.0, 403);
-    town.app.accounts.restore(&alice.instance.handle, "operator").await.unwrap();
-    town.clock.advance(HOUR);
+    platform.app.accounts.restore(&alice.instance.handle, "operator").await.unwrap();
+    platform.clock.advance(HOUR);
     assert_eq!(alarms.ring_due().await.unwrap(), 2);
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 
 #[tokio::test]
 async fn the_scheduler_rings_alarms() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    town.app.alarms.set(alice.instance.id, "once", Schedule::At(START.plus(HOUR)), None).await.unwrap();
-    put_to_sleep(&town, &alice).await;
-    let app = &town.app;
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    platform.app.alarms.set(alice.instance.id, "once", Schedule::At(START.plus(HOUR)), None).await.unwrap();
+    put_to_sleep(&platform, &alice).await;
+    let app = &platform.app;
     let jobs = Jobs::new(app.db.clone(), app.clock.clone(), &app.modules);
     let end = CancellationToken::new();
     let running = tokio::spawn(jobs.run(end.clone()));
-    town.clock.advance(HOUR);
+    platform.clock.advance(HOUR);
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
     end.cancel();
     running.await.unwrap().unwrap();
@@ -299,15 +299,15 @@ async fn the_scheduler_rings_alarms() {
 #[tokio::test]
 async fn deleting_an_instances_alarms_leaves_none() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let (alice, bob) = (town.settle_in("alice").await, town.settle_in("bob").await);
-        for resident in [&alice, &bob] {
-            town.app.alarms.set(resident.instance.id, "a", Schedule::Cron("* * * * *".into()), None).await.unwrap();
+        let platform = FakePlatform::on(database, &[]).await;
+        let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
+        for person in [&alice, &bob] {
+            platform.app.alarms.set(person.instance.id, "a", Schedule::Cron("* * * * *".into()), None).await.unwrap();
         }
-        let tx = town.app.db.begin().await.unwrap();
-        town.app.alarms.forget_in(&tx, alice.instance.id).await.unwrap();
+        let tx = platform.app.db.begin().await.unwrap();
+        platform.app.alarms.forget_in(&tx, alice.instance.id).await.unwrap();
         tx.commit().await.unwrap();
-        assert!(town.app.alarms.of(alice.instance.id).await.unwrap().is_empty());
-        assert_eq!(town.app.alarms.count().await.unwrap(), 1);
+        assert!(platform.app.alarms.of(alice.instance.id).await.unwrap().is_empty());
+        assert_eq!(platform.app.alarms.count().await.unwrap(), 1);
     }
 }

@@ -26,8 +26,8 @@ use berth_testing::web_client::WebFixture;
 const TWO_A_WEEK: [(&str, &str); 2] = [("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "2")];
 const REFILL: Duration = Duration::from_secs(302_400);
 
-async fn ask(town: &FakePlatform, name: &str) -> u16 {
-    let internal = berth::serve::internal_router(town.app.clone());
+async fn ask(platform: &FakePlatform, name: &str) -> u16 {
+    let internal = berth::serve::internal_router(platform.app.clone());
     internal.oneshot(request(&format!("/ask?domain={name}"), "localhost")).await.unwrap().status().as_u16()
 }
 
@@ -70,15 +70,15 @@ fn names(number: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn ask_and_router_agree_on_ten_thousand_names_and_allow_live_ones_only() {
-    let town = FakePlatform::new(&[]).await;
+    let platform = FakePlatform::new(&[]).await;
     for handle in ["alice", "bob"] {
-        town.settle_in(handle).await;
+        platform.settle_in(handle).await;
     }
-    town.app.accounts.suspend(&Handle::parse("bob").unwrap(), "operator").await.unwrap();
-    let front = berth::serve::public_router(town.app.clone());
+    platform.app.accounts.suspend(&Handle::parse("bob").unwrap(), "operator").await.unwrap();
+    let front = berth::serve::public_router(platform.app.clone());
     let mut allowed = 0;
     for name in names(10_000) {
-        let asked = ask(&town, &name).await;
+        let asked = ask(&platform, &name).await;
         // The name without percent-encoding.
         let plain = name.replace("%00", "\u{1}").replace("%C3%A4", "\u{e4}").replace("%20", " ");
         let lower = plain.to_ascii_lowercase();
@@ -100,46 +100,50 @@ async fn ask_and_router_agree_on_ten_thousand_names_and_allow_live_ones_only() {
     }
     assert!(allowed > 100, "the sample must contain allowed names: {allowed}");
     let denied = ["NotOurs", "Nobody", "Closed"];
-    let figures = metrics(&town).await;
+    let figures = metrics(&platform).await;
     for outcome in denied {
         assert!(figures.contains(&format!("berth_certificate_asks_total{{outcome=\"{outcome}\"}}")), "{figures}");
     }
 }
 
-async fn metrics(town: &FakePlatform) -> String {
+async fn metrics(platform: &FakePlatform) -> String {
     let request = Request::builder().uri("/metrics").body(Body::empty()).unwrap();
-    let answer = berth::serve::internal_router(town.app.clone()).oneshot(request).await.unwrap();
+    let answer = berth::serve::internal_router(platform.app.clone()).oneshot(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     String::from_utf8(axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap()
 }
 
 #[tokio::test]
 async fn an_exhausted_budget_queues_names_in_order_and_survives_a_restart() {
-    let mut town = FakePlatform::new(&TWO_A_WEEK).await;
+    let mut platform = FakePlatform::new(&TWO_A_WEEK).await;
     for handle in ["alice", "bob", "carol", "dave"] {
-        town.settle_in(handle).await;
+        platform.settle_in(handle).await;
     }
     let all = ["alice", "bob", "carol", "dave"].map(|handle| format!("{handle}.example.com"));
-    let asked = async |town: &FakePlatform| {
+    let asked = async |platform: &FakePlatform| {
         let mut answers = Vec::new();
         for name in &all {
-            answers.push(ask(town, name).await);
+            answers.push(ask(platform, name).await);
         }
         answers
     };
-    assert_eq!(asked(&town).await, [200, 200, 403, 403]);
+    assert_eq!(asked(&platform).await, [200, 200, 403, 403]);
     for name in ["example.com", "app.example.com"] {
-        assert_eq!(ask(&town, name).await, 200, "{name} never waits");
+        assert_eq!(ask(&platform, name).await, 200, "{name} never waits");
     }
-    assert_eq!(asked(&town).await, [200, 200, 403, 403], "asking again neither costs a token nor moves a name forward");
-    until_stored(&town, 4).await;
-    town.restart().await;
-    assert_eq!(asked(&town).await, [200, 200, 403, 403]);
-    town.clock.advance(REFILL);
-    assert_eq!(asked(&town).await, [200, 200, 200, 403], "in the order of asking");
-    town.clock.advance(REFILL);
-    assert_eq!(asked(&town).await, [200, 200, 200, 200]);
-    let figures = metrics(&town).await;
+    assert_eq!(
+        asked(&platform).await,
+        [200, 200, 403, 403],
+        "asking again neither costs a token nor moves a name forward"
+    );
+    until_stored(&platform, 4).await;
+    platform.restart().await;
+    assert_eq!(asked(&platform).await, [200, 200, 403, 403]);
+    platform.clock.advance(REFILL);
+    assert_eq!(asked(&platform).await, [200, 200, 200, 403], "in the order of asking");
+    platform.clock.advance(REFILL);
+    assert_eq!(asked(&platform).await, [200, 200, 200, 200]);
+    let figures = metrics(&platform).await;
     for line in ["{of=\"spent\"} 2", "{of=\"limit\"} 2", "outcome=\"Queued\"}"] {
         assert!(figures.contains(line), "{figures}");
     }
@@ -148,20 +152,20 @@ async fn an_exhausted_budget_queues_names_in_order_and_survives_a_restart() {
 #[tokio::test]
 async fn hosts_of_ports_get_no_certificates_while_the_budget_is_limited() {
     for (settings, allowed) in [(&TWO_A_WEEK[..], 403), (&[], 200)] {
-        let town = FakePlatform::new(settings).await;
-        let alice = town.settle_in("alice").await;
-        town.instances().set_ports(&alice.instance, &PortList::parse("3000").unwrap()).await.unwrap();
-        assert_eq!(ask(&town, "3000--alice.example.com").await, allowed);
-        assert_eq!(ask(&town, "3001--alice.example.com").await, 403, "it is closed");
-        assert_eq!(ask(&town, "alice.example.com").await, 200);
+        let platform = FakePlatform::new(settings).await;
+        let alice = platform.settle_in("alice").await;
+        platform.instances().set_ports(&alice.instance, &PortList::parse("3000").unwrap()).await.unwrap();
+        assert_eq!(ask(&platform, "3000--alice.example.com").await, allowed);
+        assert_eq!(ask(&platform, "3001--alice.example.com").await, 403, "it is closed");
+        assert_eq!(ask(&platform, "alice.example.com").await, 200);
     }
 }
 
 /// Waits until reservations are stored, which happens after `ask` has answered.
-async fn until_stored(town: &FakePlatform, names: u32) {
-    let weekly = town.app.config.certificates_a_week.unwrap();
+async fn until_stored(platform: &FakePlatform, names: u32) {
+    let weekly = platform.app.config.certificates_a_week.unwrap();
     for _ in 0..400 {
-        let (db, clock) = (town.app.db.clone(), town.clock.clone());
+        let (db, clock) = (platform.app.db.clone(), platform.clock.clone());
         let usage = Certificates::open(db, clock, Some(weekly)).await.unwrap().usage().unwrap();
         if usage.names == names {
             return;
@@ -193,16 +197,17 @@ async fn a_sign_up_with_an_exhausted_budget_says_when_the_address_opens() {
 
 #[tokio::test]
 async fn doctor_recommends_a_wildcard_before_names_have_to_wait() {
-    let town = FakePlatform::new(&[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "5")]).await;
+    let platform = FakePlatform::new(&[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "5")]).await;
     let finding = async |names: u32| {
-        until_stored(&town, names).await;
-        let findings = App::examine(&town.app.config, town.clock.clone(), Arc::new(town.host.clone())).await;
+        until_stored(&platform, names).await;
+        let findings =
+            App::examine(&platform.app.config, platform.clock.clone(), Arc::new(platform.host.clone())).await;
         let finding = findings.into_iter().find(|finding| finding.subject == "new addresses").unwrap();
         (finding.verdict, finding.sentence)
     };
     for (number, handle) in ["ann", "ben", "cem", "dan", "eve", "fay"].into_iter().enumerate() {
         let names = u32::try_from(number).unwrap() + 1;
-        town.app.certificates.reserve(&Handle::parse(handle).unwrap());
+        platform.app.certificates.reserve(&Handle::parse(handle).unwrap());
         let (verdict, sentence) = finding(names).await;
         assert_eq!(verdict, if names < 4 { Verdict::Fine } else { Verdict::Warning }, "{sentence}");
         assert_eq!(sentence.contains("BERTH_DNS_PROVIDER"), names >= 4, "{sentence}");
@@ -217,10 +222,10 @@ async fn with_an_own_authority_or_a_wildcard_there_is_no_queue() {
         &[("BERTH_CERTIFICATES_A_WEEK", "0"), ("BERTH_TLS_ISSUER", "acme")],
         &[("BERTH_CERTIFICATES_A_WEEK", "1"), ("BERTH_TLS_ISSUER", "acme"), ("BERTH_DNS_PROVIDER", "some")],
     ] {
-        let town = FakePlatform::new(settings).await;
+        let platform = FakePlatform::new(settings).await;
         for handle in ["alice", "bob"] {
-            town.sign_up(handle).await;
-            assert_eq!(ask(&town, &format!("{handle}.example.com")).await, 200, "{settings:?}");
+            platform.sign_up(handle).await;
+            assert_eq!(ask(&platform, &format!("{handle}.example.com")).await, 200, "{settings:?}");
         }
     }
 }
@@ -235,11 +240,11 @@ async fn opens(front: &CaddyProxy, pebble: &pebble::Pebble, host: &str) -> Optio
 
 #[tokio::test]
 async fn caddy_obtains_certificates_for_live_names_and_no_others() {
-    let mut town = FakePlatform::new(&TWO_A_WEEK).await;
+    let mut platform = FakePlatform::new(&TWO_A_WEEK).await;
     for handle in ["alice", "bob", "carol"] {
-        town.settle_in(handle).await;
+        platform.settle_in(handle).await;
     }
-    let (pebble, front) = pebble::front(&town).await;
+    let (pebble, front) = pebble::front(&platform).await;
     assert_eq!(
         opens(&front, &pebble, "alice.example.com").await,
         Some(401),
@@ -253,13 +258,13 @@ async fn caddy_obtains_certificates_for_live_names_and_no_others() {
     assert_eq!(opens(&front, &pebble, "carol.example.com").await, None, "the budget is exhausted");
     assert!(!pebble.log().contains("carol"), "the authority was asked nevertheless");
     assert_eq!(opens(&front, &pebble, "alice.example.com").await, Some(401), "an existing certificate is still served");
-    town.clock.advance(REFILL);
+    platform.clock.advance(REFILL);
     assert_eq!(opens(&front, &pebble, "carol.example.com").await, Some(401), "carol's token has refilled");
     assert!(pebble.log().contains("carol.example.com"));
 
-    town.settle_in("dave").await;
-    town.clock.advance(REFILL);
-    town.kill().await;
+    platform.settle_in("dave").await;
+    platform.clock.advance(REFILL);
+    platform.kill().await;
     for host in ["alice.example.com", "app.example.com"] {
         assert_eq!(
             opens(&front, &pebble, host).await,
@@ -280,8 +285,8 @@ const BROWSER: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_browser_that_insists_on_http3_is_served() {
-    let town = FakePlatform::new(&[]).await;
-    let front = CaddyProxy::of(&town).await;
+    let platform = FakePlatform::new(&[]).await;
+    let front = CaddyProxy::of(&platform).await;
     let home = tempfile::tempdir().unwrap();
     trust(home.path(), &front.own_authority());
     let log = home.path().join("net.json");

@@ -25,7 +25,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Two instances, and the name server that the platform queries.
 struct Place {
     dns: NameServer,
-    town: FakePlatform,
+    platform: FakePlatform,
     alice: Person,
     bob: Person,
 }
@@ -37,13 +37,13 @@ impl Place {
 
     async fn on(database: Database) -> Self {
         let dns = NameServer::start().await;
-        let town = FakePlatform::on(database, &[("BERTH_DNS", dns.address.to_string().leak())]).await;
-        let [alice, bob] = [town.settle_in("alice").await, town.settle_in("bob").await];
-        Self { dns, town, alice, bob }
+        let platform = FakePlatform::on(database, &[("BERTH_DNS", dns.address.to_string().leak())]).await;
+        let [alice, bob] = [platform.settle_in("alice").await, platform.settle_in("bob").await];
+        Self { dns, platform, alice, bob }
     }
 
     fn domains(&self) -> &Domains {
-        &self.town.app.domains
+        &self.platform.app.domains
     }
 
     async fn claim(&self, by: &Person) -> Domain {
@@ -59,19 +59,19 @@ impl Place {
 
     /// Advances the clock by a day and runs the daily check.
     async fn next_day(&self) -> u64 {
-        self.town.clock.advance(DAY);
+        self.platform.clock.advance(DAY);
         self.domains().recheck_proofs().await.unwrap()
     }
 
     /// The status that `ask` gives Caddy for a name.
     async fn ask(&self, name: &str) -> u16 {
-        let ask = Router::new().route("/ask", get(berth::edge::ask)).with_state(self.town.app.clone());
+        let ask = Router::new().route("/ask", get(berth::edge::ask)).with_state(self.platform.app.clone());
         let asked = Request::get(format!("/ask?domain={name}")).body(Body::empty()).unwrap();
         ask.oneshot(asked).await.unwrap().status().as_u16()
     }
 
     async fn status(&self, name: &str, cookie: &str) -> u16 {
-        self.town.get(name, "/", &[("cookie", cookie)]).await.status
+        self.platform.get(name, "/", &[("cookie", cookie)]).await.status
     }
 }
 
@@ -93,7 +93,7 @@ async fn a_name_is_routed_to_the_account_that_proves_it_by_txt_or_cname() {
                 matches!(&refused, Error::Conflict(sentence) if sentence.contains("alice.example.com")),
                 "{refused}"
             );
-            place.town.clock.advance(Duration::from_secs(5));
+            place.platform.clock.advance(Duration::from_secs(5));
         }
         place.dns.txt(&domain.proof_name(), &domain.proof);
         place.domains().check(&place.alice.instance, domain.id).await.unwrap();
@@ -118,21 +118,21 @@ async fn a_name_is_routed_to_the_account_that_proves_it_by_txt_or_cname() {
 #[tokio::test]
 async fn a_custom_domain_behaves_like_the_instances_own_host() {
     let place = Place::new().await;
-    let (town, alice) = (&place.town, &place.alice);
+    let (platform, alice) = (&place.platform, &place.alice);
     place.prove(alice).await;
     let app = format!("__Host-berth={}", alice.signed_in.session.reveal());
-    let sent = town.get(NAME, "/echo?x=1", &[PAGE]).await;
+    let sent = platform.get(NAME, "/echo?x=1", &[PAGE]).await;
     let way = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
     assert!(way.starts_with("/hand-off?host=docs.alice.org&"), "{way}");
     let pending = sent.header("set-cookie").split(';').next().unwrap().to_owned();
-    let handed = town.get("app.example.com", &way, &[("cookie", &app), PAGE]).await;
+    let handed = platform.get("app.example.com", &way, &[("cookie", &app), PAGE]).await;
     let back = handed.header("location").strip_prefix("https://docs.alice.org").expect("back to the domain").to_owned();
-    let home = town.get(NAME, &back, &[("cookie", &pending), PAGE]).await;
+    let home = platform.get(NAME, &back, &[("cookie", &pending), PAGE]).await;
     assert_eq!((home.status, home.header("location")), (303, "/echo?x=1"));
     let cookie = home.headers.get_all("set-cookie").iter().map(|c| c.to_str().unwrap().split(';').next().unwrap());
     let cookie = cookie.into_iter().find(|c| c.starts_with("__Host-berth=")).unwrap().to_owned();
 
-    let told = town.get(NAME, "/echo", &[("cookie", &cookie)]).await.text();
+    let told = platform.get(NAME, "/echo", &[("cookie", &cookie)]).await.text();
     for said in
         [r#"["x-forwarded-host","docs.alice.org"]"#, r#"["host","docs.alice.org"]"#, r#"["x-berth-user","alice"]"#]
     {
@@ -145,17 +145,17 @@ async fn a_custom_domain_behaves_like_the_instances_own_host() {
         ("null", 403),
     ] {
         let headers = [("cookie", cookie.as_str()), ("origin", origin)];
-        assert_eq!(town.send("POST", NAME, "/echo", &headers, "x").await.status, status, "{origin}");
+        assert_eq!(platform.send("POST", NAME, "/echo", &headers, "x").await.status, status, "{origin}");
     }
     // A session of one host is not valid on the other.
-    let own = town.instance_cookie(alice).await;
+    let own = platform.instance_cookie(alice).await;
     assert_eq!(place.status(NAME, &own).await, 401);
     assert_eq!(place.status("alice.example.com", &cookie).await, 401);
     assert_eq!(place.status("alice.example.com", &own).await, 200);
 
-    town.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+    platform.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Stopped).await;
-    let waiting = town.get(NAME, "/", &[("cookie", &cookie), PAGE]).await;
+    let waiting = platform.get(NAME, "/", &[("cookie", &cookie), PAGE]).await;
     assert_eq!(waiting.status, 503);
     assert!(waiting.text().contains("/.berth/assets/"), "{}", waiting.text());
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
@@ -165,22 +165,22 @@ async fn a_custom_domain_behaves_like_the_instances_own_host() {
 #[tokio::test]
 async fn shares_apply_to_a_custom_domain_too() {
     let place = Place::new().await;
-    let (town, sharing) = (&place.town, &place.town.app.sharing);
+    let (platform, sharing) = (&place.platform, &place.platform.app.sharing);
     let domain = place.prove(&place.alice).await;
     sharing.add(&place.alice.instance, "/echo", ShareAudience::SignedIn).await.unwrap();
-    let bobs = cookie_of(&town.app.accounts, &place.bob, NAME).await;
-    assert_eq!(town.get(NAME, "/echo", &[("cookie", &bobs)]).await.status, 200);
+    let bobs = cookie_of(&platform.app.accounts, &place.bob, NAME).await;
+    assert_eq!(platform.get(NAME, "/echo", &[("cookie", &bobs)]).await.status, 200);
     assert_eq!(place.status(NAME, &bobs).await, 403);
-    let session = town.app.accounts.authenticate("app.example.com", place.bob.signed_in.session.reveal()).await;
-    let way = town.app.accounts.hand_off_target(&session.unwrap().unwrap(), NAME).unwrap();
+    let session = platform.app.accounts.authenticate("app.example.com", place.bob.signed_in.session.reveal()).await;
+    let way = platform.app.accounts.hand_off_target(&session.unwrap().unwrap(), NAME).unwrap();
     assert_eq!((way.handle.as_str(), way.origin.as_str()), ("alice", "https://docs.alice.org"));
     // The domain moves to Bob. The session that his browser got while it was Alice's is not valid on his instance.
     place.domains().remove(&place.alice.instance, domain.id, "alice").await.unwrap();
     assert_eq!(place.status(NAME, &bobs).await, 421);
-    town.clock.advance(Duration::from_secs(5));
+    platform.clock.advance(Duration::from_secs(5));
     place.prove(&place.bob).await;
     assert_eq!(place.status(NAME, &bobs).await, 401);
-    let own = cookie_of(&town.app.accounts, &place.bob, NAME).await;
+    let own = cookie_of(&platform.app.accounts, &place.bob, NAME).await;
     assert_eq!(place.status(NAME, &own).await, 200);
 }
 
@@ -195,15 +195,15 @@ async fn claims_do_not_block_others_and_a_name_follows_its_proof() {
         let refused = place.domains().check(&place.bob.instance, bobs.id).await;
         assert!(matches!(refused, Err(Error::Conflict(_))));
         // The domain was sold: its TXT record changed.
-        place.town.clock.advance(Duration::from_secs(5));
+        place.platform.clock.advance(Duration::from_secs(5));
         place.dns.txt(&bobs.proof_name(), &bobs.proof);
         place.domains().check(&place.bob.instance, bobs.id).await.unwrap();
-        let standing = |resident: &Person| place.domains().of(resident.instance.id)[0].is_proven();
+        let standing = |person: &Person| place.domains().of(person.instance.id)[0].is_proven();
         assert_eq!((standing(&place.alice), standing(&place.bob)), (false, true));
         let entrance = place.domains().entrance(NAME).unwrap();
         assert_eq!(entrance.handle.as_str(), "bob");
         // Memory and database agree.
-        let app = &place.town.app;
+        let app = &place.platform.app;
         let again = Domains::open(app.db.clone(), app.clock.clone(), app.instances.clone(), &app.config).await.unwrap();
         assert_eq!(again.entrance(NAME), Some(entrance));
         assert!(!again.of(place.alice.instance.id)[0].is_proven());
@@ -262,17 +262,17 @@ async fn a_name_is_lost_after_three_days_in_a_row_without_its_proof() {
 async fn a_domain_is_deleted_with_its_account_and_closed_by_a_suspension() {
     for database in databases().await {
         let place = Place::on(database).await;
-        let (town, handle) = (&place.town, &place.alice.instance.handle);
+        let (platform, handle) = (&place.platform, &place.alice.instance.handle);
         place.prove(&place.alice).await;
-        town.app.accounts.suspend(handle, "operator").await.unwrap();
+        platform.app.accounts.suspend(handle, "operator").await.unwrap();
         assert_eq!(place.ask(NAME).await, 403, "no certificate for a closed instance");
-        town.app.accounts.restore(handle, "operator").await.unwrap();
+        platform.app.accounts.restore(handle, "operator").await.unwrap();
         assert_eq!(place.ask(NAME).await, 200);
-        town.app.accounts.schedule_deletion_of(handle, "operator").await.unwrap();
-        town.look().await;
-        town.app.accounts.advance_deletions(&town.app.modules).await.unwrap();
-        town.wait(7 * DAY).await;
-        assert_eq!(town.app.accounts.advance_deletions(&town.app.modules).await.unwrap(), 1);
+        platform.app.accounts.schedule_deletion_of(handle, "operator").await.unwrap();
+        platform.look().await;
+        platform.app.accounts.advance_deletions(&platform.app.modules).await.unwrap();
+        platform.wait(7 * DAY).await;
+        assert_eq!(platform.app.accounts.advance_deletions(&platform.app.modules).await.unwrap(), 1);
         assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (421, 403));
         place.prove(&place.bob).await;
     }
@@ -295,7 +295,7 @@ async fn claims_are_validated_and_limited_and_checks_are_rate_limited() {
     let asked = place.dns.asked();
     assert!(matches!(domains.check(alice, domain.id).await, Err(Error::TooMany { .. })), "a second time at once");
     assert_eq!(place.dns.asked(), asked);
-    place.town.clock.advance(Duration::from_secs(5));
+    place.platform.clock.advance(Duration::from_secs(5));
     place.dns.keep_silent(true);
     assert!(matches!(domains.check(alice, domain.id).await, Err(Error::Unavailable { .. })));
     let bob = &place.bob.instance;

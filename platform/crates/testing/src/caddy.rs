@@ -32,8 +32,8 @@ pub struct CaddyProxy {
 
 impl CaddyProxy {
     /// With its own CA.
-    pub async fn of(town: &FakePlatform) -> Self {
-        let front = Self::start(town, &[]);
+    pub async fn of(platform: &FakePlatform) -> Self {
+        let front = Self::start(platform, &[]);
         front.until_ready(&front.own_authority()).await;
         front
     }
@@ -45,9 +45,9 @@ impl CaddyProxy {
     }
 
     /// With settings that Caddy reads on top of those it needs here. It may not listen yet.
-    pub fn start(town: &FakePlatform, settings: &[(&str, String)]) -> Self {
+    pub fn start(platform: &FakePlatform, settings: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let told = town.app.config.hosts.port.strip_prefix(':').map(|port| port.parse().unwrap());
+        let told = platform.app.config.hosts.port.strip_prefix(':').map(|port| port.parse().unwrap());
         let (https, http) = (told.unwrap_or_else(free_port), free_port());
         let data = folder.path();
         // The socket by which it is told things lies there.
@@ -62,8 +62,8 @@ impl CaddyProxy {
             .env("BERTH_DOMAIN", "example.com")
             .env("BERTH_HTTPS_PORT", https.to_string())
             .env("BERTH_HTTP_PORT", http.to_string())
-            .env("BERTH_LISTEN", town.address.to_string())
-            .env("BERTH_INTERNAL_LISTEN", town.internal.to_string())
+            .env("BERTH_LISTEN", platform.address.to_string())
+            .env("BERTH_INTERNAL_LISTEN", platform.internal.to_string())
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

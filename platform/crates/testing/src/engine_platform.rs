@@ -32,7 +32,7 @@ use crate::tenant_image;
 /// A call of the slowest verb, and as much again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a hamlet stands: what it makes there has this prefix, and goes with it.
+/// Where a platform stands: what it makes there has this prefix, and goes with it.
 #[derive(Clone)]
 pub struct Ground {
     pub engine: PathBuf,
@@ -92,8 +92,8 @@ impl Ground {
     }
 
     /// The name of an instance's container.
-    pub fn name(&self, villager: &Person) -> String {
-        format!("{}-{}", self.network, villager.instance.id)
+    pub fn name(&self, person: &Person) -> String {
+        format!("{}-{}", self.network, person.instance.id)
     }
 }
 
@@ -154,24 +154,24 @@ impl EnginePlatform {
         accounts.sign_up_code(token, &OneTimeCodeApp::with(&secret).code(&self.clock)).await.unwrap();
         let (signed_in, instance) = accounts.sign_up_finish(token, &client).await.unwrap();
         let session = signed_in.session.reveal().to_owned();
-        let mut villager = Person { handle: handle.into(), instance, cookie: String::new(), session };
-        self.hand_off(&mut villager).await;
-        until(&villager.instance, |status| status.fact == Fact::Awake).await;
+        let mut person = Person { handle: handle.into(), instance, cookie: String::new(), session };
+        self.hand_off(&mut person).await;
+        until(&person.instance, |status| status.fact == Fact::Awake).await;
         self.instances().settled().await;
-        villager
+        person
     }
 
     /// A fresh cookie of their instance's host, and the instance as the platform's present process knows it.
-    pub async fn hand_off(&self, villager: &mut Person) {
+    pub async fn hand_off(&self, person: &mut Person) {
         use base64::Engine as _;
         use sha2::Digest as _;
-        let (accounts, host) = (&self.app.accounts, format!("{}.example.com", villager.handle));
-        let session = accounts.authenticate("app.example.com", &villager.session).await.unwrap().unwrap();
+        let (accounts, host) = (&self.app.accounts, format!("{}.example.com", person.handle));
+        let session = accounts.authenticate("app.example.com", &person.session).await.unwrap().unwrap();
         let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
         let code = accounts.hand_off(&session, &host, "state", &challenge).await.unwrap();
         let token = accounts.hand_off_redeem(&host, code.reveal(), "state", "verifier", &somebody()).await;
-        villager.cookie = format!("__Host-berth={}", token.unwrap().unwrap().reveal());
-        villager.instance = self.app.instances.by_account(session.account).unwrap();
+        person.cookie = format!("__Host-berth={}", token.unwrap().unwrap().reveal());
+        person.instance = self.app.instances.by_account(session.account).unwrap();
     }
 
     /// Time passes, and the loop has looked.
@@ -181,15 +181,15 @@ impl EnginePlatform {
         self.instances().settled().await;
     }
 
-    /// A request with `villager`'s cookie to its instance, through the edge.
-    pub async fn visit(&self, villager: &Person, path: &str) -> Answer {
-        self.get(&format!("{}.example.com", villager.handle), path, &villager.cookie).await
+    /// A request with `person`'s cookie to its instance, through the edge.
+    pub async fn visit(&self, person: &Person, path: &str) -> Answer {
+        self.get(&format!("{}.example.com", person.handle), path, &person.cookie).await
     }
 
-    /// The body of the answer from the program in `villager`'s instance.
-    pub async fn ask(&self, villager: &Person, path: &str) -> String {
-        let answer = self.visit(villager, path).await;
-        assert_eq!(answer.status, 200, "{} of {}: {}", path, villager.handle, answer.text());
+    /// The body of the answer from the program in `person`'s instance.
+    pub async fn ask(&self, person: &Person, path: &str) -> String {
+        let answer = self.visit(person, path).await;
+        assert_eq!(answer.status, 200, "{} of {}: {}", path, person.handle, answer.text());
         answer.text()
     }
 

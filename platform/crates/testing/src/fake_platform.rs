@@ -177,10 +177,10 @@ impl FakePlatform {
 
     /// Signs up an account and waits until its instance is awake.
     pub async fn settle_in(&self, handle: &'static str) -> Person {
-        let resident = self.sign_up(handle).await;
-        until(&resident.instance, |status| status.fact == Fact::Awake).await;
+        let person = self.sign_up(handle).await;
+        until(&person.instance, |status| status.fact == Fact::Awake).await;
         self.instances().settled().await;
-        resident
+        person
     }
 
     /// The owner comes, a second later. What follows happens in the platform's own process, and dies with it.
@@ -203,9 +203,9 @@ impl FakePlatform {
         self.instances().settled().await;
     }
 
-    /// Waits until the resident has so many waiting deliveries, each attempted before.
-    pub async fn until_tried(&self, resident: &Person, deliveries: usize) {
-        let (id, waits) = (resident.instance.id, berth::webhooks::DeliveryState::Waiting);
+    /// Waits until the person has so many waiting deliveries, each attempted before.
+    pub async fn until_tried(&self, person: &Person, deliveries: usize) {
+        let (id, waits) = (person.instance.id, berth::webhooks::DeliveryState::Waiting);
         for _ in 0..PATIENCE.as_millis() / 50 {
             let waiting = self.app.webhooks.deliveries(id, waits, 99).await.unwrap();
             if waiting.len() == deliveries && waiting.iter().all(|view| view.last_result.is_some()) {
@@ -216,9 +216,9 @@ impl FakePlatform {
         panic!("waiting: {:?}", self.app.webhooks.deliveries(id, waits, 9).await);
     }
 
-    /// A cookie of the resident's own instance host, got by a hand-off.
-    pub async fn instance_cookie(&self, resident: &Person) -> String {
-        instance_cookie(&self.app.accounts, resident).await
+    /// A cookie of the person's own instance host, got by a hand-off.
+    pub async fn instance_cookie(&self, person: &Person) -> String {
+        instance_cookie(&self.app.accounts, person).await
     }
 
     /// A request as Caddy would pass it on. `headers` come on top of Host.
@@ -279,16 +279,16 @@ pub async fn until(instance: &Instance, what: impl FnMut(&InstanceStatus) -> boo
     }
 }
 
-/// A cookie of the resident's own instance host, got by a hand-off.
-pub async fn instance_cookie(accounts: &Accounts, resident: &Person) -> String {
-    cookie_of(accounts, resident, &format!("{}.example.com", resident.handle)).await
+/// A cookie of the person's own instance host, got by a hand-off.
+pub async fn instance_cookie(accounts: &Accounts, person: &Person) -> String {
+    cookie_of(accounts, person, &format!("{}.example.com", person.handle)).await
 }
 
-/// A cookie of an instance's host that the resident may enter, got by a hand-off.
-pub async fn cookie_of(accounts: &Accounts, resident: &Person, host: &str) -> String {
+/// A cookie of an instance's host that the person may enter, got by a hand-off.
+pub async fn cookie_of(accounts: &Accounts, person: &Person, host: &str) -> String {
     use base64::Engine as _;
     use sha2::Digest as _;
-    let session = accounts.authenticate("app.example.com", resident.signed_in.session.reveal()).await.unwrap().unwrap();
+    let session = accounts.authenticate("app.example.com", person.signed_in.session.reveal()).await.unwrap().unwrap();
     let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
     let code = accounts.hand_off(&session, host, "state", &challenge).await.unwrap();
     let token = accounts.hand_off_redeem(host, code.reveal(), "state", "verifier", &somebody()).await.unwrap().unwrap();

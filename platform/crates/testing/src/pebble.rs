@@ -98,7 +98,7 @@ impl Drop for Pebble {
 }
 
 /// Caddy in front of the platform fixture, with certificates from its own pebble.
-pub async fn front(town: &FakePlatform) -> (Pebble, CaddyProxy) {
+pub async fn front(platform: &FakePlatform) -> (Pebble, CaddyProxy) {
     let folder = tempfile::tempdir().unwrap();
     let (key, own) = (folder.path().join("own.key"), folder.path().join("own.crt"));
     let made = Command::new("openssl")
@@ -118,7 +118,7 @@ pub async fn front(town: &FakePlatform) -> (Pebble, CaddyProxy) {
         // As if this machine trusted it.
         ("SSL_CERT_FILE", own.display().to_string()),
     ];
-    let front = CaddyProxy::start(town, &settings);
+    let front = CaddyProxy::start(platform, &settings);
     let pebble = Pebble::start(folder, listens, (front.http, front.https));
     pebble.keep_root().await;
     front.until_ready(&pebble.root()).await;

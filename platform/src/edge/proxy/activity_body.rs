@@ -1,5 +1,4 @@
-//! The response body on its way to the client: counts what it carries as activity of the instance, filters its
-//! trailers.
+//! The response body on its way to the client: counts data as activity of the instance and filters trailers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,13 +12,13 @@ use super::traffic_activity::ActivityDetector;
 use crate::edge::visit::Visit;
 use crate::instances::TrafficFlow;
 
-/// A response body. The guards that it holds are dropped with its last byte, or when the client disconnects.
+/// A response body. Its guards are dropped with the last byte, or when the client disconnects.
 pub(super) struct ActivityBody<B, H> {
     pub body: B,
-    /// Counts the bytes as activity; `None`: this visit does not count.
+    /// Counts data as activity. `None` for a visit that does not count.
     pub flow: Option<TrafficFlow>,
     pub detector: ActivityDetector,
-    /// Whether the client was given data since the body was last found empty.
+    /// Whether the client was given data since the body last returned Pending.
     pub has_delivered: bool,
     pub visit: Arc<Visit>,
     pub _guards: H,
@@ -29,9 +28,10 @@ impl<B: HttpBody<Data = Bytes> + Unpin, H: Unpin> HttpBody for ActivityBody<B, H
     type Data = Bytes;
     type Error = B::Error;
 
-    // hyper polls for more only while its write buffer has space, that is when the client has taken what came before.
-    // So a poll after a delivery is itself a sign of activity: a client that reads slowly asks for more, perhaps of an
-    // instance that fell asleep during the pause, because a connection on which nothing moves keeps nothing awake.
+    // Backpressure as a signal: hyper polls for more only while its write buffer has space, that is when the client has
+    // taken the previous data. A poll after a delivery is therefore activity: a client that reads slowly asks for more,
+    // perhaps from an instance that fell asleep during the pause, because a connection without traffic keeps none
+    // awake.
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = &mut *self;
         let mut polled = Pin::new(&mut this.body).poll_frame(cx);
@@ -43,14 +43,15 @@ impl<B: HttpBody<Data = Bytes> + Unpin, H: Unpin> HttpBody for ActivityBody<B, H
         let Some(flow) = &this.flow else { return polled };
         match &polled {
             Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_none_or(|bytes| this.detector.is_activity(bytes)) => {
-                // The first frame after a pause may come out of a socket buffer that was filled before the instance
-                // froze. It is no reason to wake; asking for the frame after it is.
+                // The first frame after a pause may come from a socket buffer that was filled before the instance
+                // froze. It is no reason to wake; the poll for the next frame is.
                 let asks_for_more = std::mem::replace(&mut this.has_delivered, true);
                 if !flow.moved() && asks_for_more {
                     this.visit.wake_in_background();
                 }
             }
-            // Everything was delivered and the client waits for more. Taken once, so that a silent stream counts once.
+            // All data was delivered and the client waits for more. The flag is cleared, so that a silent stream counts
+            // once.
             Poll::Pending if std::mem::take(&mut this.has_delivered) && !flow.moved() => {
                 this.visit.wake_in_background()
             }

@@ -1,9 +1,9 @@
 //! One HTTP/1.1 keep-alive connection to a container, driven by the task that waits for its response.
 //!
-//! hyper splits a client connection into a sender and a future that has to be polled for anything to move. hyper-util
-//! spawns a task for that future. Here the request's own task polls it: the bytes of a response do not hop between two
-//! tasks, and a client that disconnects drops its upstream connection with it. A connection gets a task of its own only
-//! when two directions have to make progress independently: see [`ContainerConnection::exchange`] and
+//! hyper splits a client connection into a sender and a future that has to be polled for any progress. hyper-util
+//! spawns a task for that future. Here the task of the request polls it: the bytes of a response do not hop between two
+//! tasks, and a client that disconnects drops its upstream connection as well. A connection gets a task of its own only
+//! when two directions have to progress independently: see [`ContainerConnection::exchange`] and
 //! [`ContainerConnection::upgrade`].
 
 use std::future::poll_fn;
@@ -28,9 +28,9 @@ use crate::instances::Instance;
 
 /// Longest head of a response, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// Read buffer of a connection that holds a large-buffer permit, in bytes. hyper starts with 8 KiB and grows towards it
-/// while reads fill the buffer. With 1 MiB responses a third more pass in a second than with [`SMALL_READ_BUFFER`]
-/// (measured with `scripts/bench edge`).
+/// Read buffer of a connection that holds a large-buffer permit, in bytes. hyper starts with 8 KiB and grows the buffer
+/// while reads fill it. With 1 MiB responses the throughput is a third higher than with [`SMALL_READ_BUFFER`] (measured
+/// with `scripts/bench edge`).
 const LARGE_READ_BUFFER: usize = 400 * 1024;
 /// Read buffer of a connection without a permit, in bytes.
 const SMALL_READ_BUFFER: usize = 64 * 1024;
@@ -38,8 +38,8 @@ const SMALL_READ_BUFFER: usize = 64 * 1024;
 /// The key of the connection pool: a container, the address and port it listens on, and the thread that connected.
 ///
 /// The container is part of the key because an address is reused after its instance is deleted: a connection to the old
-/// container must never carry a request for the new one. The thread is part of it because a socket is registered with
-/// the event loop of the thread that made it, and would wake that thread for another one's request.
+/// container must never carry a request for the new one. The thread is part of the key because a socket is registered
+/// with the event loop of the thread that opened it; a request on another thread would wake that thread for each read.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::edge) struct ContainerEndpoint {
     pub(super) container: Arc<str>,
@@ -58,7 +58,7 @@ impl ContainerEndpoint {
 pub(super) struct ContainerConnection {
     pub(super) endpoint: ContainerEndpoint,
     sender: SendRequest<UploadBody>,
-    /// `None` once the connection has ended, or a task of its own drives it.
+    /// `None` once the connection has ended, or once a task of its own drives it.
     driver: Option<Driver>,
     head_limit: HeadLimit,
     large_buffer: Option<OwnedSemaphorePermit>,
@@ -67,7 +67,8 @@ pub(super) struct ContainerConnection {
 type Driver = http1::Connection<TokioIo<HeadLimitedStream>, UploadBody>;
 
 impl ContainerConnection {
-    /// Speaks HTTP/1.1 on `stream`. With `large_buffer` it may read much at once, and holds the permit until it closes.
+    /// Starts HTTP/1.1 on `stream`. A connection with `large_buffer` reads more at once, and holds the permit until it
+    /// closes.
     pub(super) async fn handshake(
         stream: TcpStream,
         endpoint: ContainerEndpoint,
@@ -83,8 +84,7 @@ impl ContainerConnection {
 
     /// Sends `request` and drives the connection until the head of the response has arrived.
     ///
-    /// # Errors
-    /// When the connection breaks first. The error holds the request if nothing of it was sent.
+    /// # Errors When the connection breaks first. The error holds the request if none of it was sent.
     pub(super) async fn exchange(
         mut self: Box<Self>,
         request: Request<UploadBody>,
@@ -104,19 +104,19 @@ impl ContainerConnection {
         });
         let response = response.await?;
         self.head_limit.lift();
-        // The response began while the request's body is still coming (full duplex). Driven by the response body alone,
-        // the upload would move only while the client reads; a client that first sends everything and then reads would
-        // deadlock. A task of its own moves both directions.
+        // The response began while the request's body is still arriving (full duplex). If only reads of the response
+        // body drove the connection, the upload would move only while the client reads; a client that sends everything
+        // before it reads would deadlock. A task of its own drives both directions.
         if upload.is_some_and(|upload| upload.strong_count() > 0) {
             self.detach();
         }
         Ok((response, self))
     }
 
-    /// Sends a request that asks to switch protocols. Its connection never returns to the pool.
+    /// Sends a request that asks for a protocol upgrade. Its connection never returns to the pool.
     pub(super) async fn upgrade(self: Box<Self>, request: Request<UploadBody>) -> hyper::Result<Response<Incoming>> {
         let Self { mut sender, driver, head_limit, large_buffer, .. } = *self;
-        // Only a head is read through hyper's buffer; after it the tunnel reads into buffers of its own.
+        // Only the head is read through hyper's buffer; the tunnel then reads into buffers of its own.
         drop(large_buffer);
         if let Some(driver) = driver {
             // This task is detached. After a 101 it ends by handing the socket to the tunnel. After any other response
@@ -128,23 +128,24 @@ impl ContainerConnection {
         Ok(response)
     }
 
-    /// Lets bytes move in both directions, as far as they can without waiting.
+    /// Moves bytes in both directions, as far as possible without waiting.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         drive(&mut self.driver, cx);
     }
 
-    /// Whether it moves only while [`Self::drive`] is called. Otherwise it has a task of its own, or has ended.
+    /// Whether the connection progresses only while [`Self::drive`] is called. Otherwise it has a task of its own, or
+    /// has ended.
     pub(super) fn is_driven_by_caller(&self) -> bool {
         self.driver.is_some()
     }
 
-    /// Whether it is open and has no request on it. Meaningful right after [`Self::drive`], which notices what the
-    /// container did meanwhile.
+    /// Whether the connection is open and carries no request. Call it right after [`Self::drive`], which notices a
+    /// connection that the container closed meanwhile.
     pub(super) fn is_idle(&self) -> bool {
         self.driver.is_some() && self.sender.is_ready()
     }
 
-    /// Gives the driver a task of its own. Without a driver here, the connection is not returned to the pool.
+    /// Gives the driver a task of its own. A connection without its driver is not returned to the pool.
     fn detach(&mut self) {
         if let Some(driver) = self.driver.take() {
             // This task is detached. It ends when both bodies have ended: an upload that stalls fails after two

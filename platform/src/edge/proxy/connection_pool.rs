@@ -1,8 +1,8 @@
 //! The pool of keep-alive connections to containers: HTTP/1.1, keyed by container, address and thread.
 //!
 //! A connection is leased to one request at a time and returns to the pool when the response body has ended.
-//! Connections that were idle for too long are evicted. The keep-alive race, in which a server closes a connection just
-//! as a request is sent on it, is met by sending safe requests once more on a new connection.
+//! Connections that exceed the idle timeout are evicted. The keep-alive race (a server closes an idle connection just
+//! as a request is sent on it) is handled by one retry of safe requests on a new connection.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,20 +20,20 @@ use super::upload_body::UploadBody;
 use crate::clock::Clock;
 use crate::instances::Instances;
 
-/// A container is on the same machine: it accepts at once, or something is wrong with it.
+/// A container is on the same machine: it accepts at once, or it is faulty.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Idle connections are closed after this time. Below the keep-alive timeout of common servers (Node.js: 5 s), so that
-/// most often this side closes first and the keep-alive race does not arise.
+/// The idle timeout. Below the keep-alive timeout of common servers (Node.js: 5 s), so that this side usually closes
+/// first and the keep-alive race does not arise.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// From this idle time on, a safe request is cloned before it is sent, so that it can be sent again if the connection
 /// turns out to be closing. Below it the clone is not worth its cost: keep-alive timeouts are seconds.
 const CLONE_AFTER_IDLE: Duration = Duration::from_millis(500);
-/// Idle connections to one endpoint, that is to one container from one thread.
+/// The most idle connections to one endpoint, that is to one container from one thread.
 const MAX_IDLE: usize = 64;
-/// How often idle connections are looked through while there are any.
+/// How often idle connections are checked for eviction, while there are any.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
-/// Connections with a large read buffer at a time: 64 of 400 KiB are 25 MiB. All further ones have a small buffer, or
-/// clients that read their responses slowly could fill the memory.
+/// The most connections with a large read buffer: 64 of 400 KiB are 25 MiB. All others have a small buffer; otherwise
+/// clients that read their responses slowly could exhaust the memory.
 const MAX_LARGE_BUFFERS: usize = 64;
 
 /// The connections of the edge to containers. Cheap to clone.
@@ -51,7 +51,7 @@ struct PoolState {
 #[derive(Default)]
 struct IdleConnections {
     by_endpoint: HashMap<ContainerEndpoint, Vec<IdleConnection>>,
-    /// Whether a task evicts those that are idle for too long.
+    /// Whether an eviction task runs.
     eviction_runs: bool,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct PooledResponse {
     pub lease: Option<ConnectionLease>,
 }
 
-/// A connection while a response comes on it. Dropped, it closes the connection; [`Self::release`] returns it.
+/// A connection while a response arrives on it. Dropping it closes the connection; [`Self::release`] returns it.
 pub(super) struct ConnectionLease {
     pub connection: Box<ContainerConnection>,
     pool: ConnectionPool,
@@ -82,9 +82,8 @@ impl ConnectionPool {
     /// Sends `request`, with the path alone as its URI, and returns the response once its head has arrived. A request
     /// that asks to switch protocols gets a connection of its own.
     ///
-    /// # Errors
-    /// When no connection can be made, or it broke before the head of the response. The request was sent twice only
-    /// where that is safe: nothing of the first had left, or the method is safe and the connection had been idle.
+    /// # Errors When no connection can be made, or it broke before the head of the response. A retry was made only
+    /// where that is safe: nothing of the request had left, or the method is safe and the connection had been idle.
     pub(super) async fn exchange(
         &self,
         endpoint: &ContainerEndpoint,
@@ -104,24 +103,24 @@ impl ConnectionPool {
                 Ok((response, connection)) => return Ok(self.lease(response, connection)),
                 Err(mut failed) => {
                     request = match (failed.take_message(), retry) {
-                        // The connection was closed before the first byte was written. Any method may be sent anew.
+                        // The connection was closed before the first byte was written: any method may be retried.
                         (Some(unsent), _) => unsent,
-                        // A parse error is an answer, if a broken one: the container did process the request.
+                        // A parse error means a broken answer: the container did process the request.
                         (None, Some(retry)) if !failed.error().is_parse() => retry,
                         _ => return Err(failed.into_error().into()),
                     };
                 }
             }
         }
-        // The second try is on a new connection, never on another idle one: those may be closing as well.
+        // The retry uses a new connection, never another idle one: that one may be closing as well.
         let connection = Box::pin(self.connect(endpoint)).await?;
         let exchanged = connection.exchange(request).await;
         let (response, connection) = exchanged.map_err(|failed| failed.into_error())?;
         Ok(self.lease(response, connection))
     }
 
-    /// Sends a request of the platform's own and returns the status of the response. A body behind it is not read, and
-    /// its connection is closed.
+    /// Sends a request of the platform's own and returns the status of the response. The body is not read, and the
+    /// connection is closed.
     pub(in crate::edge) async fn send(
         &self,
         endpoint: &ContainerEndpoint,
@@ -150,8 +149,8 @@ impl ConnectionPool {
 
     async fn connect(&self, endpoint: &ContainerEndpoint) -> anyhow::Result<Box<ContainerConnection>> {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.socket)).await??;
-        // Checked after the TCP handshake, not before: while that lasted, the container may have gone, and its address
-        // may have passed to the container of another tenant.
+        // TOCTOU: checked after the TCP handshake, not before. During the handshake the container may have gone, and
+        // its address may have passed to the container of another tenant.
         let container = match endpoint.socket.ip() {
             IpAddr::V4(address) => self.0.instances.container_at(address),
             IpAddr::V6(_) => None,
@@ -165,13 +164,13 @@ impl ConnectionPool {
         Ok(ContainerConnection::handshake(stream, endpoint.clone(), large_buffer).await?)
     }
 
-    /// An idle connection that is still open, and for how long it was idle.
+    /// Takes an idle connection that is still open, and tells how long it was idle.
     fn take_idle(&self, endpoint: &ContainerEndpoint) -> Option<(Box<ContainerConnection>, Duration)> {
         loop {
-            // The one used last comes first: it is the least likely to be closing, and the others age out.
+            // LIFO: the connection used last is the least likely to be closing, and the others age out.
             let IdleConnection { mut connection, since } =
                 self.with_idle(|idle| idle.by_endpoint.get_mut(endpoint)?.pop())?;
-            // It was not polled while it was idle. This poll reads a FIN or an unasked-for response, and closes it
+            // It was not polled while idle. This poll reads a FIN or an unsolicited response, and closes the connection
             // then.
             connection.drive(&mut noop_context());
             let idle_for = self.0.clock.monotonic().saturating_duration_since(since);
@@ -191,8 +190,8 @@ impl ConnectionPool {
             !std::mem::replace(&mut idle.eviction_runs, true)
         });
         if start_eviction {
-            // One task per pool, ended by itself when nothing is idle. It holds the pool weakly, so that a pool without
-            // users is freed with its connections, and the task then ends too.
+            // One task per pool, which ends when no connection is idle. It holds the pool weakly, so that a pool
+            // without users is freed with its connections, and the task then ends too.
             tokio::spawn(evict_idle(Arc::downgrade(&self.0)));
         }
     }
@@ -214,7 +213,7 @@ impl ConnectionLease {
     }
 }
 
-/// Closes connections that were idle for too long, until none is idle.
+/// Evicts connections that exceed the idle timeout, until none is left.
 async fn evict_idle(pool: Weak<PoolState>) {
     loop {
         tokio::time::sleep(EVICTION_INTERVAL).await;
@@ -225,7 +224,7 @@ async fn evict_idle(pool: Weak<PoolState>) {
             connections.retain(|idle| now.saturating_duration_since(idle.since) < IDLE_TIMEOUT);
             !connections.is_empty()
         });
-        // Under the same lock as the look through: a connection that is put back later starts a new task.
+        // Under the same lock as the eviction: a connection that is put back later starts a new task.
         if idle.by_endpoint.is_empty() {
             idle.eviction_runs = false;
             return;
@@ -233,13 +232,14 @@ async fn evict_idle(pool: Weak<PoolState>) {
     }
 }
 
-/// A clone of `request`, if it may be sent twice: a safe method (RFC 9110 9.2.1) and no body, which cannot be cloned.
+/// A clone of `request`, if it may be retried: a safe method (RFC 9110 9.2.1) and no body, because a body cannot be
+/// cloned.
 fn clone_if_safe(request: &Request<UploadBody>) -> Option<Request<UploadBody>> {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if !safe || !request.body().is_end_stream() {
         return None;
     }
-    // `Request` is not Clone because its extensions need not be; none of ours travel to a container.
+    // `Request` is not Clone because of its extensions; none of them is sent to a container.
     let mut clone = Request::new(UploadBody::empty());
     *clone.method_mut() = request.method().clone();
     *clone.uri_mut() = request.uri().clone();

@@ -2,8 +2,7 @@
 //! included.
 //!
 //! hyper limits one head, but skips any number of informational responses before it (RFC 9110 15.2). A program that
-//! sends 103 Early Hints without end would keep a thread reading them, and every other connection of that thread
-//! waiting.
+//! sends 103 Early Hints without end would occupy a thread with reading them and starve its other connections.
 
 use std::io;
 use std::pin::Pin;
@@ -14,20 +13,20 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Bytes before the end of a response's head. Twice the longest head, which leaves the other half to informational
-/// ones.
+/// The most bytes before the end of a response's head. Twice the longest head, which leaves half to informational
+/// responses.
 const MAX_BYTES_BEFORE_BODY: usize = 128 * 1024;
-/// The value of the counter while nothing is counted.
+/// The value of the counter while nothing is counted: the body may have any length.
 const UNLIMITED: usize = usize::MAX;
 
-/// A connection to a container on which reading fails once the limit is used up.
+/// A connection to a container on which reads fail once the limit is exceeded.
 pub(super) struct HeadLimitedStream {
     stream: TcpStream,
     limit: HeadLimit,
 }
 
-/// How many bytes may still come before the head of the response is complete. Shared by the stream, which counts, and
-/// by the request, which alone knows when a head begins and ends.
+/// How many bytes may still arrive before the head of the response is complete. Shared by the stream, which counts, and
+/// the request, which alone knows when a head begins and ends.
 #[derive(Clone)]
 pub(super) struct HeadLimit(Arc<AtomicUsize>);
 
@@ -42,15 +41,15 @@ impl HeadLimitedStream {
     }
 }
 
-// One task drives a connection at a time, and moving it to another task synchronises. So the order of the counter with
-// other memory does not matter, and the cheapest one (relaxed) is enough.
+// Relaxed ordering is enough: one task at a time drives a connection, moving it to another task synchronizes, and the
+// counter orders no other memory.
 impl HeadLimit {
-    /// Counts from here on: a request is about to be sent.
+    /// Starts to count: a request is about to be sent.
     pub(super) fn arm(&self) {
         self.0.store(MAX_BYTES_BEFORE_BODY, Ordering::Relaxed);
     }
 
-    /// Counts no longer: the head is complete, and a body may be of any length.
+    /// Stops counting: the head is complete, and a body may have any length.
     pub(super) fn lift(&self) {
         self.0.store(UNLIMITED, Ordering::Relaxed);
     }
@@ -65,14 +64,14 @@ impl AsyncRead for HeadLimitedStream {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if left != UNLIMITED {
-            // The last read may overshoot, by the size of hyper's buffer at most. Cutting it short would gain nothing.
+            // The last read may overshoot by the size of hyper's buffer. Cutting it short would gain nothing.
             self.limit.0.store(left.saturating_sub(buf.filled().len() - before), Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-// Writes pass through. Vectored ones have to be forwarded by name, or hyper would copy each head and body into one
+// Writes pass through. Vectored writes are forwarded explicitly; otherwise hyper would copy each head and body into one
 // buffer.
 impl AsyncWrite for HeadLimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

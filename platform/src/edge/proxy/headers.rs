@@ -1,12 +1,12 @@
-//! Which headers pass the proxy, in both directions: hop-by-hop headers (RFC 9110 7.6.1), forged identity, our cookies,
-//! and what one tenant's response must not say about the hosts of others.
+//! Header filtering in both directions: hop-by-hop headers (RFC 9110 7.6.1), forged identity, the platform's cookies,
+//! and response headers with an effect on other tenants' hosts.
 
 use axum::http::header::{self, HeaderMap, HeaderValue};
 
 use crate::cookies;
 use crate::hop_by_hop::{connection_names, remove_hop_by_hop, remove_where};
 
-/// Response headers that a tenant may not send: each has effects beyond its own host, or lies about who answered.
+/// Response headers that a tenant may not send: each affects more than its own host, or misstates who answered.
 const FORBIDDEN_IN_RESPONSES: [&str; 9] = [
     "clear-site-data",
     "alt-svc",
@@ -19,8 +19,8 @@ const FORBIDDEN_IN_RESPONSES: [&str; 9] = [
     "server",
 ];
 
-/// Removes what a client may not tell the instance: hop-by-hop headers, our cookies, and every name that programs
-/// behind a proxy trust. Returns the protocol that the client asks to switch to, if it is one that may be tunnelled.
+/// Removes the headers that a client may not send to the instance: hop-by-hop headers, the platform's cookies, and
+/// every name that programs behind a proxy trust. Returns the protocol of a requested upgrade, if it may be tunnelled.
 pub(in crate::edge) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     // `Upgrade` counts only together with `Connection: upgrade` (RFC 9110 7.8). All three are read before they are
     // removed.
@@ -33,10 +33,10 @@ pub(in crate::edge) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderVa
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     // `Expect: 100-continue`: our server sends the 100 itself, when the container begins to take the body (hyper does
-    // so on the first poll). Passed on, it would ask the container for a second one, which nothing waits for.
-    // `Trailer`: without this announcement hyper sends no trailer fields upstream. They arrive behind the body, where
-    // no filter sees them, and some programs merge them into the head. `HTTP2-Settings` belongs to an h2c upgrade,
-    // which is refused above.
+    // so on the first poll). Passed on, it would ask the container for a second 100, which nothing waits for.
+    // `Trailer`: without this announcement hyper sends no trailer fields upstream. Trailers arrive after the body,
+    // where no filter sees them, and some programs merge them into the head. `HTTP2-Settings` belongs to an h2c
+    // upgrade, which is refused above.
     remove_where(headers, |name| {
         matches!(name, "http2-settings" | "expect" | "trailer") || is_trusted_by_programs(name)
     });
@@ -44,9 +44,9 @@ pub(in crate::edge) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderVa
     upgrade
 }
 
-/// Removes what an instance may not tell the browser. `host` is the host it was reached by.
+/// Removes the headers that an instance may not send to the browser. `host` is the host by which it was reached.
 pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
-    // Before `Transfer-Encoding` goes with the hop-by-hop headers. hyper frames the body anew, by what it has parsed.
+    // Order matters: read before `Transfer-Encoding` is removed as a hop-by-hop header. hyper frames the body anew.
     if !has_plain_length(headers) {
         headers.remove(header::CONTENT_LENGTH);
     }
@@ -78,8 +78,8 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// Whether `Content-Length` is one that every recipient reads alike, so that no two disagree where the response ends.
-/// Beside `Transfer-Encoding` it is overridden (RFC 9112 6.3), and `5, 5` is a number to some parsers and an error to
+/// Whether every recipient reads `Content-Length` alike, so that no two disagree where the response ends (response
+/// smuggling). `Transfer-Encoding` overrides it (RFC 9112 6.3), and `5, 5` is a number to some parsers and an error to
 /// others.
 fn has_plain_length(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
@@ -88,7 +88,7 @@ fn has_plain_length(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the upgrade is to HTTP again, as in h2c smuggling: requests inside the tunnel would bypass the edge, with
-/// forged identity headers. Such an upgrade is ignored, which RFC 9110 7.8 allows.
+/// forged identity headers. Such an upgrade is ignored, as RFC 9110 7.8 allows.
 fn leads_to_http(protocols: &HeaderValue) -> bool {
     let names = protocols.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii);
     names
@@ -96,8 +96,8 @@ fn leads_to_http(protocols: &HeaderValue) -> bool {
         .any(|name| ["h2c", "h2", "http", "tls"].iter().any(|http| name.eq_ignore_ascii_case(http.as_bytes())))
 }
 
-/// Whether programs behind a proxy take this header for the proxy's own word on who the client is, how it connected, or
-/// which path it asked for.
+/// Whether programs behind a proxy take this header for the proxy's own statement about the client's identity, its
+/// connection or the requested path.
 fn is_trusted_by_programs(name: &str) -> bool {
     const TRUSTED_PREFIXES: [&str; 13] = [
         "x-forwarded",
@@ -114,19 +114,19 @@ fn is_trusted_by_programs(name: &str) -> bool {
         "cf-connecting-ip",
         "true-client-ip",
     ];
-    // The hot path: every header name of every request passes here, and the first letter rules most of them out.
+    // Hot path: every header name of every request passes here, and the first letter rules out most of them.
     matches!(name.as_bytes().first(), Some(b'c' | b'f' | b'p' | b's' | b't' | b'x'))
         && (TRUSTED_PREFIXES.iter().any(|prefix| begins_with(name, prefix)) || name == "forwarded")
 }
 
-/// Underscores and dots count as hyphens, because CGI and WSGI servers fold them all into one variable (RFC 3875
-/// 4.1.18): `X_Forwarded_For` would arrive as `HTTP_X_FORWARDED_FOR`, like the real one.
+/// Whether `name` begins with `prefix`. Underscores and dots count as hyphens, because CGI and WSGI servers fold them
+/// into one variable (RFC 3875 4.1.18): `X_Forwarded_For` would arrive as `HTTP_X_FORWARDED_FOR`, like the real header.
 fn begins_with(name: &str, prefix: &str) -> bool {
     let folded = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(byte, wanted)| folded(byte) == wanted)
 }
 
-/// Whether a `Set-Cookie` sets a cookie for `host` alone, under a name that is not ours.
+/// Whether a `Set-Cookie` sets a cookie for `host` alone, under a name that the platform does not use.
 fn stays_on_host(cookie: &[u8], host: &str) -> bool {
     let mut parts = cookie.split(|&b| b == b';').map(<[u8]>::trim_ascii);
     // Browsers read `=name=value` as a cookie without a name and send it back as `name=value`, which looks like ours

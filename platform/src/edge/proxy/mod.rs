@@ -53,7 +53,7 @@ use super::visit::{REVALIDATE_EVERY, Visit};
 use crate::instances::{Work, WorkInFlight};
 use crate::peer;
 
-/// How long a response may take to begin, and how often is checked meanwhile that the visit is still valid.
+/// How long a response may take to begin, and how often the visit is revalidated meanwhile.
 const RESPONSE_TIMEOUT: ResponseTimeout =
     ResponseTimeout { limit: Duration::from_secs(600), check_every: REVALIDATE_EVERY };
 
@@ -68,9 +68,9 @@ static ASSERTION: HeaderName = HeaderName::from_static("x-berth-assertion");
 impl Edge {
     /// Sends the request to the instance's container and returns its response, with a body that still streams.
     ///
-    /// The in-flight permit is held to the last byte. `work` keeps the instance awake until the head of the response;
-    /// from there on only data that moves does. The guard of a probe lasts to the last byte, and a probe's data counts
-    /// for nothing.
+    /// The in-flight permit is held until the last byte. `work` keeps the instance awake until the head of the response
+    /// arrives; from then on only moving data does. The guard of a probe lasts to the last byte, and its data does not
+    /// count.
     pub(in crate::edge) async fn forward(
         &self,
         visit: Arc<Visit>,
@@ -78,7 +78,7 @@ impl Edge {
         permit: InFlightPermit,
         mut request: Request,
     ) -> Result<Response, EdgeRefusal> {
-        // An announced length is refused before a byte is read. A chunked body is counted by `UploadBody`.
+        // An announced length is checked before a byte is read. `UploadBody` counts a chunked body.
         let max_bytes = self.app.config.upload_bytes;
         if request.body().size_hint().lower() > max_bytes {
             return Err(EdgeRefusal::TooLarge(max_bytes));
@@ -94,14 +94,14 @@ impl Edge {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let flow = probe.is_none().then(|| instance.open_flow(Work::Stream));
             let detector = ActivityDetector::for_response(response.headers());
-            // The probe of a visit that may not wake the instance was allowed to begin. It must not hold the instance
-            // awake for as long as its client likes to read.
+            // The guard of a visit that may not wake the instance is dropped here: its client must not keep the
+            // instance awake for as long as it reads.
             let _guards = (permit, probe.filter(|_| visit.counts_as_activity()));
             let session = Arc::clone(&visit);
             let tracked = |body| ActivityBody { body, flow, detector, has_delivered: false, visit, _guards };
             return Ok(response.map(|body| Body::new(SessionBoundBody::new(tracked(body), session))));
         }
-        // A 101 that was not asked for would leave the client in HTTP and the container in another protocol.
+        // A 101 without a requested upgrade would leave the client in HTTP and the container in another protocol.
         let (Some(_), Some(client), Some(container), Some(protocol)) = (upgrade, client, container, protocol) else {
             return Err(EdgeRefusal::Upstream("The instance switched protocols without being asked."));
         };
@@ -110,8 +110,9 @@ impl Edge {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
         let flow = visit.counts_as_activity().then(|| instance.open_flow(Work::Socket));
-        // This task is detached: the response has to be returned before hyper hands the client's socket over. It ends
-        // when either side closes or the visit ends, and the in-flight permit that it holds bounds how many there are.
+        // This task is detached: the response has to be returned before hyper hands over the client's socket. It ends
+        // when either side closes or the visit ends, and the in-flight permit that it holds bounds the number of such
+        // tasks.
         tokio::spawn(async move {
             UpgradeTunnel { visit, flow, client, container, from_client, from_container }.run().await;
             drop(permit);
@@ -119,9 +120,9 @@ impl Edge {
         Ok(response.map(|_| Body::empty()))
     }
 
-    /// Sends the request and waits for the head of its response. While the body is on its way in, the bytes that move
-    /// keep the instance awake; from the last byte on, waiting does. The guard of a probe is returned, to be held to
-    /// the end.
+    /// Sends the request and waits for the head of its response. While the request body arrives, moving bytes keep the
+    /// instance awake; after its last byte, the wait itself does. The guard of a probe is returned to the caller, who
+    /// holds it to the end.
     async fn exchange(
         &self,
         visit: &Arc<Visit>,
@@ -135,7 +136,7 @@ impl Edge {
         let (request, held, sent) = if request.body().is_end_stream() {
             (request.map(|_| UploadBody::empty()), work, None)
         } else {
-            // `work` is dropped here: an upload that stalls must not hold the instance awake for two minutes.
+            // `work` is dropped here: a stalled upload must not keep the instance awake for two minutes.
             let flow = work.map(|_| instance.open_flow(Work::Upload));
             let (ended, sent) = oneshot::channel::<()>();
             let max_bytes = self.app.config.upload_bytes;
@@ -144,12 +145,11 @@ impl Edge {
         };
         let sent = async {
             let Some(sent) = sent else { return held };
-            // Always an error: nothing is ever sent on this channel. The body drops its half when its last byte is
-            // gone.
+            // Always an error: nothing is ever sent on this channel. The body drops its half after its last byte.
             let _ = sent.await;
             is_work.then(|| instance.begin_work(Work::Request))
         };
-        // Biased, because a response that has arrived wins over a timeout of the same moment.
+        // Biased: a response that has arrived wins over a timeout of the same moment.
         let response = tokio::select! {
             biased;
             response = self.connections.exchange(endpoint, request) => response,
@@ -159,7 +159,7 @@ impl Edge {
         Ok((ResponseBody::wrap(response), probe))
     }
 
-    /// Why there is no response: the client's fault, or else the instance's.
+    /// The reason why there is no response: a fault of the client, or else of the instance.
     fn refusal_for(&self, visit: &Visit, error: &anyhow::Error) -> EdgeRefusal {
         let instance = &visit.instance;
         let http = error.downcast_ref::<hyper::Error>();
@@ -176,7 +176,7 @@ impl Edge {
         if http.is_some_and(hyper::Error::is_user) {
             return EdgeRefusal::BrokenBody;
         }
-        // On a further port nothing has to listen, so it is not reported: the contract's port alone tells health.
+        // A further port may have no listener, so this is not reported: only the contract's port tells the health.
         if visit.program.port.is_some() {
             return EdgeRefusal::Upstream(NOT_ON_PORT);
         }
@@ -184,8 +184,8 @@ impl Edge {
         EdgeRefusal::Upstream(BROKE_OFF)
     }
 
-    /// Turns the client's request into the container's: target, hop-by-hop headers, and what may be trusted about the
-    /// client. Returns the protocol that the client asks to switch to.
+    /// Turns the client's request into the container's: target, hop-by-hop headers, and the trusted statements about
+    /// the client. Returns the protocol of a requested upgrade.
     fn prepare(&self, request: &mut Request, visit: &Visit) -> anyhow::Result<Option<HeaderValue>> {
         // Read before `clean_request` removes them: Caddy's X-Forwarded-For is replaced by the one address it holds.
         let ip = peer::address(request.headers());
@@ -226,16 +226,16 @@ const GONE: &str = "Its container was just replaced. Berth looks after it; try a
 /// How long a response may take to begin.
 #[derive(Clone, Copy)]
 struct ResponseTimeout {
-    /// Counted from the last byte of the request on: an upload takes as long as it takes.
+    /// Counted from the last byte of the request: an upload may take any time.
     limit: Duration,
     check_every: Duration,
 }
 
 impl ResponseTimeout {
-    /// Completes with the reason to wait no longer: the visit is not valid any more, or the limit has passed since the
+    /// Completes with the reason to stop waiting: the visit is no longer valid, or the limit has passed since the
     /// request was `sent`. The guard that `sent` returns is held until then.
     ///
-    /// Every request passes here, so one timer serves both reasons. It is measured in whole check intervals.
+    /// Every request passes here, so one timer serves both reasons. The limit is measured in whole check intervals.
     async fn elapsed<K, V>(self, sent: impl Future<Output = K>, is_valid: impl Fn() -> V) -> EdgeRefusal
     where
         V: Future<Output = bool>,

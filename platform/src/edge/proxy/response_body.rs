@@ -1,4 +1,4 @@
-//! The response body as it comes from a container: reading it drives its connection, and small pieces are coalesced.
+//! The response body as it arrives from a container: reads drive its connection, and small frames are coalesced.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,20 +10,20 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::connection::noop_context;
 use super::connection_pool::{ConnectionLease, PooledResponse};
 
-/// Small pieces are coalesced up to about this many bytes.
+/// Small frames are coalesced up to about this many bytes.
 const COALESCE_BYTES: usize = 8 * 1024;
 
 type PolledFrame = Result<Frame<Bytes>, hyper::Error>;
 
-/// Returns its connection to the pool when the body has ended. Dropped earlier, it closes the connection, because what
-/// is left of the body would be read as the answer to the next request.
+/// Returns its connection to the pool when the body has ended. Dropping it earlier closes the connection, because the
+/// rest of the body would be read as the response to the next request.
 pub(super) struct ResponseBody {
     body: Incoming,
     /// `None` once the connection has been returned, or when a task of its own drives it to the end.
     lease: Option<ConnectionLease>,
-    /// What was read behind coalesced data, to be given out next. `Some(None)` is the end of the body.
+    /// The frame that was read after coalesced data and is returned next. `Some(None)` is the end of the body.
     next: Option<Option<PolledFrame>>,
-    /// An error that is held back until the data before it has been flushed.
+    /// An error that is held back until the preceding data has been flushed.
     held_error: Option<hyper::Error>,
 }
 
@@ -34,8 +34,8 @@ impl ResponseBody {
         response.map(|body| Self { body, lease, next: None, held_error: None })
     }
 
-    /// The next frame; behind a small one, all further small ones that can be had without waiting. hyper writes each
-    /// frame with a system call of its own, so a flood of small server-sent events would cost as many writes.
+    /// The next frame. A small frame is joined with all further small ones that are available without waiting. hyper
+    /// writes each frame with one system call, so a flood of small server-sent events would cost as many calls.
     fn poll_coalesced(&mut self, cx: &mut Context<'_>) -> Poll<Option<PolledFrame>> {
         let first = match ready!(self.poll_next(cx)) {
             Some(Ok(frame)) if is_small(&frame) => frame.into_data().unwrap_or_default(),
@@ -45,14 +45,14 @@ impl ResponseBody {
         while first.len().max(all.len()) < COALESCE_BYTES && !self.body.is_end_stream() {
             match self.poll_next(cx) {
                 Poll::Ready(Some(Ok(frame))) if is_small(&frame) => {
-                    // Allocated only for a second piece: a single event is passed on as it was read, without a copy.
+                    // Allocated only for a second frame: a single event is passed on without a copy.
                     if all.is_empty() {
                         all.reserve(2 * COALESCE_BYTES);
                         all.extend_from_slice(&first);
                     }
                     all.extend_from_slice(&frame.into_data().unwrap_or_default());
                 }
-                // A large piece, trailers, an error or the end: it cannot join, and it cannot be put back either.
+                // A large frame, trailers, an error or the end: it cannot join, and it cannot be put back either.
                 Poll::Ready(next) => {
                     self.next = Some(next);
                     break;
@@ -69,8 +69,8 @@ impl ResponseBody {
         if let Some(ConnectionLease { connection, .. }) = &mut self.lease
             && connection.is_driven_by_caller()
         {
-            // hyper keeps one piece in a channel between connection and body, and reads nothing more from the socket
-            // until it is taken. That is the backpressure: a program writes no faster than its client reads.
+            // Backpressure: hyper holds one frame in a channel between connection and body, and reads no more from the
+            // socket until it is taken. A program writes no faster than its client reads.
             if let ready @ Poll::Ready(_) = body.as_mut().poll_frame(&mut noop_context()) {
                 return ready;
             }
@@ -102,13 +102,13 @@ impl Body for ResponseBody {
             Some(next) => Poll::Ready(next),
             None => self.poll_coalesced(cx),
         };
-        // Checked after data too: with a Content-Length the last frame shows the end, and hyper polls no further.
+        // Checked after data too: with a Content-Length the last frame marks the end, and hyper polls no further.
         if matches!(polled, Poll::Ready(None)) || (polled.is_ready() && self.is_end_stream()) {
             self.release_connection();
         }
         match polled {
-            // On a body's error hyper closes the client's connection without flushing its write buffer, and the client
-            // would lose data that came well before the error. So the error is held back for one poll: on Pending hyper
+            // On a body error hyper closes the client's connection without flushing its write buffer, and the client
+            // would lose data that came before the error. So the error is held back for one poll: on Pending hyper
             // flushes, and the wake-up makes it poll again and get the error.
             Poll::Ready(Some(Err(error))) => {
                 self.held_error = Some(error);

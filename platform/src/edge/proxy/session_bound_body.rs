@@ -1,4 +1,4 @@
-//! Session expiry for streaming responses: a body that lasts long ends with the visit for which it was opened.
+//! Session expiry for streaming responses: a long-lived body ends with the visit for which it was opened.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,12 +11,12 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::edge::visit::Visit;
 
-/// A body that is broken off soon after its visit has ended: after a logout, or when a share was withdrawn.
+/// A body that is aborted soon after its visit has ended, by a logout or a withdrawn share.
 pub(super) struct SessionBoundBody<B> {
     body: B,
     visit: Arc<Visit>,
     has_begun: bool,
-    /// Completes when the visit ends. Made only for a body that needs it.
+    /// Completes when the visit ends. Created only for a body that does not end at once.
     visit_ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -42,15 +42,15 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    // The visit's timer is polled with the body, by the same task. No task of its own watches the session, so nothing
-    // is left behind when the client disconnects.
+    // The body's task polls the visit's timer as well. There is no watcher task, so none is leaked when the client
+    // disconnects.
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        // Most responses are there on the first poll. They cost no timer: the visit was checked when they were let in.
+        // Most responses are complete on the first poll and need no timer: authorization has just checked the visit.
         let is_first_and_ready = !std::mem::replace(&mut self.has_begun, true) && polled.is_ready();
         if !is_first_and_ready && self.visit_has_ended(cx) {
-            // An error, not an end: the connection breaks (or the stream is reset), and a client does not take a part
-            // for the whole (RFC 9112 8).
+            // An error, not an end: the connection breaks (or the stream is reset), so that the client does not take a
+            // part for the whole (RFC 9112 8).
             return Poll::Ready(Some(Err("the visit ended".into())));
         }
         polled.map_err(Into::into)

@@ -1,24 +1,25 @@
-//! Tells application data from keep-alive traffic (WebSocket pings, comments in event streams) in bytes that pass by.
+//! Activity detection: tells application data from keep-alive traffic (WebSocket pings, comments in event streams) in
+//! passing bytes.
 //!
 //! Keep-alive traffic must not keep an instance awake: browsers and proxies send it for as long as a page is open. The
-//! bytes are only looked at. None is changed, held back or waited for, however the stream is cut into pieces.
+//! parsers only observe: they change, hold back and await no byte, however the stream is cut into pieces.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
 /// The parser for one direction of one connection.
 pub(super) enum ActivityDetector {
-    /// No known protocol: every byte is activity.
+    /// Unknown protocol: every byte is activity.
     AnyBytes,
     EventStream(EventStreamParser),
     WebSocket(WebSocketParser),
 }
 
 impl ActivityDetector {
-    /// For the body of a response with these headers.
+    /// The detector for the body of a response with these headers.
     pub(super) fn for_response(headers: &HeaderMap) -> Self {
         let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).trim_ascii_start();
         let is_events = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
-        // Compressed events are not decompressed for this. Each byte then counts, which errs on the side of staying
+        // Compressed events are not decompressed for this. Every byte then counts, which errs on the side of staying
         // awake.
         if is_events && !headers.contains_key(header::CONTENT_ENCODING) {
             Self::EventStream(EventStreamParser::LineBegins)
@@ -27,7 +28,7 @@ impl ActivityDetector {
         }
     }
 
-    /// For a connection that was upgraded to `protocol`, the value of the response's `Upgrade` header.
+    /// The detector for a connection upgraded to `protocol`, the value of the response's `Upgrade` header.
     pub(super) fn for_upgrade(protocol: &HeaderValue) -> Self {
         if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
             Self::WebSocket(WebSocketParser::default())
@@ -36,7 +37,7 @@ impl ActivityDetector {
         }
     }
 
-    /// Reads the next `bytes`. Whether they hold application data, or a part of it.
+    /// Reads the next `bytes` and tells whether they hold application data, or a part of it.
     pub(super) fn is_activity(&mut self, bytes: &[u8]) -> bool {
         match self {
             Self::AnyBytes => !bytes.is_empty(),
@@ -45,8 +46,8 @@ impl ActivityDetector {
         }
     }
 
-    /// Whether a Close frame may be sent next: on a WebSocket, between two frames, before a Close frame has passed. A
-    /// frame put into the middle of another would be read as its payload.
+    /// Whether a Close frame may be sent now: on a WebSocket, between two frames, before a Close frame has passed. A
+    /// frame inserted into another would be read as its payload.
     pub(super) fn may_send_close(&self) -> bool {
         matches!(
             self,
@@ -55,10 +56,10 @@ impl ActivityDetector {
     }
 }
 
-/// Server-sent events (WHATWG HTML 9.2.6), of which only the kind of line is told apart.
+/// The parser of server-sent events (WHATWG HTML 9.2.6). It distinguishes only the kinds of lines.
 ///
-/// A line that begins with a colon is a comment. Like an empty line it is sent so that proxies do not time the
-/// connection out. Any other line is a field of an event.
+/// A line that begins with a colon is a comment. Like an empty line it is a keep-alive. Any other line is a field of an
+/// event.
 pub(super) enum EventStreamParser {
     LineBegins,
     InComment,
@@ -81,10 +82,10 @@ impl EventStreamParser {
     }
 }
 
-/// The frames of one direction of a WebSocket (RFC 6455 5.2).
+/// The parser of WebSocket frames (RFC 6455 5.2) in one direction.
 ///
 /// The payload of data frames is activity, in one frame or in fragments. Ping, Pong and Close frames are not, nor are
-/// empty ones. The payload is never unmasked: its length and the opcode are enough.
+/// empty frames. The payload is never unmasked: length and opcode are enough.
 #[derive(Default)]
 pub(super) struct WebSocketParser {
     position: FramePosition,
@@ -93,8 +94,8 @@ pub(super) struct WebSocketParser {
 }
 
 enum FramePosition {
-    /// In a frame's header, of which the first `have` bytes have come. They are kept here because the header can be cut
-    /// anywhere between two reads.
+    /// Inside a frame's header, of which the first `have` bytes have arrived. They are kept because a read may end
+    /// anywhere in a header.
     Header {
         bytes: [u8; LONGEST_HEADER],
         have: u8,
@@ -103,7 +104,7 @@ enum FramePosition {
         left: u64,
         is_data: bool,
     },
-    /// The bytes are no WebSocket frames. There is no way to find the start of the next one, so all further bytes
+    /// The bytes are no WebSocket frames. The start of the next frame cannot be found again, so all further bytes
     /// count.
     Invalid,
 }
@@ -148,7 +149,7 @@ impl WebSocketParser {
     }
 }
 
-/// The opcode of a Close frame. Below 3 are data frames, 9 and 10 are Ping and Pong (RFC 6455 11.8).
+/// The opcode of a Close frame. Opcodes below 3 are data frames, 9 and 10 are Ping and Pong (RFC 6455 11.8).
 const CLOSE: u8 = 8;
 
 struct FrameHeader {
@@ -158,7 +159,7 @@ struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// `None` while `bytes` is only the beginning of a header.
+    /// Parses a header; `None` while `bytes` holds only a part of it.
     fn read(bytes: &[u8]) -> Option<Self> {
         let [first, second, rest @ ..] = bytes else { return None };
         let extended = match second & 0x7f {
@@ -175,7 +176,7 @@ impl FrameHeader {
         Some(Self { is_final: first & 0x80 != 0, opcode: first & 0x0f, payload })
     }
 
-    /// What comes behind it.
+    /// The position after this header.
     fn position_after(&self) -> FramePosition {
         let is_data = self.opcode <= 2;
         // RFC 6455 5.5: control frames are not fragmented, and their payload has at most 125 bytes.
@@ -305,7 +306,7 @@ mod tests {
                 sent.iter().flat_map(|(last, opcode, masked, n)| frame(*last, *opcode, *masked, &vec![9; *n])).collect();
             let is_activity = sent.iter().any(|(.., n)| *n > 0);
             prop_assert_eq!(cut(&data, &cuts, &mut detector), is_activity);
-            // The parser is still in step with the frames: pings behind data are still told from it.
+            // The parser is still in step with the frames: pings after data are still distinguished from data.
             prop_assert!(!cut(&quiet, &cuts, &mut detector));
         }
 

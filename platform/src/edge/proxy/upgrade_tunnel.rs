@@ -1,5 +1,5 @@
-//! The tunnel of an upgraded connection (WebSocket or any other protocol): bytes both ways, unchanged, until either
-//! side closes or the visit that opened it ends.
+//! The tunnel of an upgraded connection (WebSocket or any other protocol): copies bytes in both directions, unchanged,
+//! until either side closes or the visit ends.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use super::traffic_activity::ActivityDetector;
 use crate::edge::visit::Visit;
 use crate::instances::TrafficFlow;
 
-/// Bytes read at once from either side.
+/// The read size for either side.
 const READ_BYTES: usize = 16 * 1024;
-/// A WebSocket's Close frame with code 1001, "going away" (RFC 6455 5.5.1 and 7.4.1). Not masked, as a server's frames
-/// are.
+/// A WebSocket Close frame with status 1001, "going away" (RFC 6455 5.5.1 and 7.4.1). Not masked, because it is a
+/// server's frame.
 const CLOSE_GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
 /// How long a client may take to accept the Close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Both connections of a request that was answered with 101, and what counts its traffic.
+/// Both connections of a request that was answered with 101, and the detectors that count its traffic.
 pub(super) struct UpgradeTunnel {
     pub visit: Arc<Visit>,
-    /// Counts the traffic as activity; `None`: this visit does not count.
+    /// Counts the traffic as activity. `None` for a visit that does not count.
     pub flow: Option<TrafficFlow>,
     pub client: OnUpgrade,
     pub container: OnUpgrade,
@@ -39,11 +39,11 @@ pub(super) struct UpgradeTunnel {
 
 impl UpgradeTunnel {
     /// Copies bytes until either side closes or the visit ends. Application data is activity; an open connection
-    /// without any is not, and lets its instance sleep. Data from the client then wakes it.
+    /// without data is not, and its instance may fall asleep. The next data from the client wakes it.
     pub(super) async fn run(self) {
         let Self { visit, flow, client, container, mut from_client, mut from_container } = self;
-        // hyper gives both sockets up once the two heads of the switch are written. If one side is gone
-        // by now, returning drops the other and closes it.
+        // hyper hands over both sockets once the two heads of the upgrade are written. If one side is gone by now, the
+        // return drops the other, which closes it.
         let (Ok(client), Ok(container)) = tokio::join!(client, container) else { return };
         let (Some(mut client), Some(mut container)) = (TunnelSide::of(client), TunnelSide::of(container)) else {
             return;
@@ -56,8 +56,8 @@ impl UpgradeTunnel {
                 if finds_asleep && visit.wake().await.is_err() {
                     break;
                 }
-                // Backpressure: nothing more is read from the client until the container has taken this chunk. A frozen
-                // container takes nothing more once its socket buffer is full.
+                // Backpressure: the client is read again only after the container has taken this chunk. A frozen
+                // container takes no more once its socket buffer is full.
                 if container_write.write_all(&chunk).await.is_err() {
                     break;
                 }
@@ -73,20 +73,20 @@ impl UpgradeTunnel {
                 if client_write.write_all(&chunk).await.is_err() {
                     return;
                 }
-                // Only now has the client taken the chunk. It may have taken long over it, the instance may have frozen
-                // meanwhile, and there may be more to come.
+                // The client has taken the chunk only now. That may have taken long, the instance may have frozen
+                // meanwhile, and more may follow.
                 if is_activity && flow.is_some() && !visit.instance.is_up() {
                     visit.wake_in_background();
                 }
             }
-            // The container stopped, or its program ended, without a Close frame. Browsers report that as an error
-            // (code 1006), so the edge sends one in its place.
+            // The container or its program ended without a Close frame. Browsers report that as an error (code 1006),
+            // so the edge sends a Close frame in its place.
             if from_container.may_send_close() {
                 let _ = tokio::time::timeout(CLOSE_TIMEOUT, client_write.write_all(&CLOSE_GOING_AWAY)).await;
             }
             let _ = client_write.shutdown().await;
         };
-        // When one direction ends, both do: a half-closed upgraded connection means nothing to a browser, and would
+        // When one direction ends, both do: a half-closed upgraded connection has no meaning to a browser, and would
         // stay open for as long as the other side likes. Dropping the sockets closes them.
         tokio::select! {
             () = upstream => {}
@@ -99,12 +99,12 @@ impl UpgradeTunnel {
 /// One of the two connections, taken back from hyper.
 struct TunnelSide {
     stream: TcpStream,
-    /// Bytes that hyper read together with the head. They belong to the new protocol already.
+    /// Bytes that hyper read together with the head. They belong to the new protocol.
     early: Bytes,
 }
 
 impl TunnelSide {
-    /// `None` for a connection of any other kind.
+    /// Takes the socket out of hyper; `None` for a connection of any other kind.
     fn of(upgraded: Upgraded) -> Option<Self> {
         match upgraded.downcast::<TokioIo<TcpStream>>() {
             Ok(client) => Some(Self { stream: client.io.into_inner(), early: client.read_buf }),
@@ -115,36 +115,36 @@ impl TunnelSide {
         }
     }
 
-    // Borrowed halves: owned ones would cost an allocation and a reference count for each connection.
+    // Borrowed halves: owned halves would cost an allocation and a reference count per connection.
     fn split(&mut self) -> (TunnelReader<'_>, WriteHalf<'_>) {
         let (stream, write) = self.stream.split();
         (TunnelReader { stream, early: std::mem::take(&mut self.early) }, write)
     }
 }
 
-/// What arrives from one side.
+/// The read half of one side.
 struct TunnelReader<'a> {
     stream: ReadHalf<'a>,
     early: Bytes,
 }
 
 impl TunnelReader<'_> {
-    /// The next bytes; `None` when no more come.
+    /// The next bytes; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         if !self.early.is_empty() {
             return Some(std::mem::take(&mut self.early));
         }
         loop {
-            // The buffer is made only when there is something to read. Thousands of connections may be silent at a
-            // time, and with a buffer in each direction a thousand of them would hold 32 MiB.
+            // The buffer is allocated only when there is something to read. Thousands of connections may be idle, and a
+            // buffer in each direction of a thousand of them would hold 32 MiB.
             self.stream.readable().await.ok()?;
             let mut chunk = Vec::with_capacity(READ_BYTES);
-            // Polled once. Unlike `try_read_buf`, this read clears the readiness when it gets less than it asked for,
-            // which spares the next round a system call that would only return EAGAIN.
+            // Polled once. Unlike `try_read_buf`, this read clears the readiness on a short read, which saves the next
+            // round a system call that would only return EAGAIN.
             match futures_util::poll!(pin!(self.stream.read_buf(&mut chunk))) {
                 Poll::Ready(Ok(0) | Err(_)) => return None,
                 Poll::Ready(Ok(_)) => return Some(chunk.into()),
-                // Readiness is a hint that can be out of date (epoll).
+                // Readiness is a hint that can be stale (epoll).
                 Poll::Pending => {}
             }
         }

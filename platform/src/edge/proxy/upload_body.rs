@@ -1,5 +1,5 @@
-//! The request body on its way to a container: streamed, limited in size, timed out when it stalls, counted as
-//! activity.
+//! The request body on its way to a container: streamed with backpressure, limited in size, subject to a stall timeout,
+//! and counted as activity.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -15,35 +15,35 @@ use tokio::time::{Sleep, sleep};
 use crate::edge::visit::Visit;
 use crate::instances::TrafficFlow;
 
-/// How long a client may send nothing of a body that it announced.
+/// The stall timeout: how long a client may send nothing of a body that it announced.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A request body on its way to a container.
 pub(in crate::edge) struct UploadBody {
     body: Body,
-    /// `None` for a body without limits, which the platform sends itself. Boxed: most requests have no body.
+    /// `None` for a body without limits, which the platform itself sends. Boxed because most requests have no body.
     progress: Option<Box<UploadProgress>>,
 }
 
-/// The limits of a client's upload, and the parties that are told about it.
+/// The limits of a client's upload, and the receivers of its progress.
 pub(super) struct UploadTerms {
-    /// Bytes that the body may have.
+    /// The largest body, in bytes.
     pub max_bytes: u64,
-    /// Counts the bytes as activity; `None`: this visit does not count.
+    /// Counts the bytes as activity. `None` for a visit that does not count.
     pub flow: Option<TrafficFlow>,
     pub visit: Arc<Visit>,
-    /// Dropped when the last byte is gone, or the body is dropped before.
+    /// Dropped after the last byte, or when the body is dropped before; its receiver learns the end of the upload.
     pub _ended: oneshot::Sender<()>,
 }
 
 struct UploadProgress {
-    /// Here `max_bytes` counts down to the bytes that may still come.
+    /// `max_bytes` counts down here: it is the number of bytes that may still arrive.
     terms: UploadTerms,
     stall: StallTimer,
     alive: Arc<()>,
 }
 
-/// Why the edge broke an upload off.
+/// Why the edge aborted an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UploadError {
     #[error("the body is larger than the edge lets through")]
@@ -58,19 +58,18 @@ impl UploadBody {
         Self { body: Body::empty(), progress: None }
     }
 
-    /// A body of the platform's own, without limits.
+    /// A body that the platform itself sends, without limits.
     pub(in crate::edge) fn plain(body: Body) -> Self {
         Self { body, progress: None }
     }
 
-    /// A body that a client sends.
+    /// A body that a client sends, with limits.
     pub(super) fn from_client(body: Body, terms: UploadTerms) -> Self {
         let progress = UploadProgress { terms, stall: StallTimer::new(STALL_TIMEOUT), alive: Arc::new(()) };
         Self { body, progress: Some(Box::new(progress)) }
     }
 
-    /// A reference that is alive for as long as this body is, also after hyper has taken the body. `None` without a
-    /// body.
+    /// A weak reference that lives as long as this body, even after hyper has taken it. `None` without a body.
     pub(super) fn in_progress(&self) -> Option<Weak<()>> {
         self.progress.as_ref().map(|progress| Arc::downgrade(&progress.alive))
     }
@@ -80,8 +79,9 @@ impl HttpBody for UploadBody {
     type Data = Bytes;
     type Error = axum::BoxError;
 
-    // The body is pulled: hyper polls for the next frame when the container has taken the one before. This poll reads
-    // from the client's connection, so a program that reads slowly slows its client down, and nothing is buffered here.
+    // Backpressure: the body is pulled. hyper polls for the next frame when the container has taken the previous one.
+    // The poll reads from the client's connection, so a slow program slows its client down, and nothing is buffered
+    // here.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -90,8 +90,8 @@ impl HttpBody for UploadBody {
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         let Some(progress) = &mut this.progress else { return polled.map_err(Into::into) };
         match polled {
-            // Only a poll runs the timer: while the container takes nothing, the client is not blamed for sending
-            // nothing.
+            // Only a poll advances the timer: while the container takes nothing, the client does not run into the stall
+            // timeout.
             Poll::Pending => progress.stall.poll(cx).map(|()| Some(Err(UploadError::Stalled.into()))),
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(progress.count(frame).map_err(Into::into))),
             Poll::Ready(ended) => Poll::Ready(ended.map(|frame| frame.map_err(Into::into))),
@@ -115,8 +115,7 @@ impl UploadProgress {
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
         // Counted while it streams, because a chunked body announces no length (RFC 9112 7.1).
         terms.max_bytes = terms.max_bytes.checked_sub(bytes).ok_or(UploadError::TooLarge)?;
-        // The instance may have frozen during a pause of the upload. The container then takes nothing until it is
-        // awake.
+        // The instance may have frozen while the upload paused. The container takes nothing more until it is awake.
         if let Some(flow) = &terms.flow
             && !flow.moved()
         {
@@ -126,7 +125,7 @@ impl UploadProgress {
     }
 }
 
-/// Measures how long nothing has arrived.
+/// The timer for the stall timeout.
 struct StallTimer {
     timeout: Duration,
     /// `None` while data arrives: a body that never pauses never sets a timer.
@@ -138,7 +137,7 @@ impl StallTimer {
         Self { timeout, sleep: None }
     }
 
-    /// Nothing has arrived. Ready when that has been so for the whole timeout.
+    /// Called when no data is available. Ready when that has lasted for the whole timeout.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.sleep.get_or_insert_with(|| Box::pin(sleep(self.timeout))).as_mut().poll(cx)
     }

@@ -1,14 +1,15 @@
-//! What the provisioner's report says of the host: the walls between tenants, versions with known holes, disk space.
+//! The doctor's checks of the host, from the provisioner's report: isolation of tenants, versions with known
+//! vulnerabilities, images, swap and disk space.
 
 use crate::config::{Config, DiskLimit};
 use crate::containers::HostReport;
 use crate::modules::Finding;
 
-/// Disks this full or fuller are reported; at 80 % no new volume is made, at 90 % nothing is woken.
+/// Disk usage from which a warning is given. At 80 % no volume is created, at 90 % no instance is woken.
 const DISK_ALARM_PERCENT: u8 = 75;
 /// The first Engine that blocks access from other hosts to ports published on loopback (its release notes; moby 45610).
 const ENGINE_MAJOR: u32 = 28;
-/// A kernel older than this has holes that were mended since: stable ones come out about weekly.
+/// Maximum age of the kernel: stable kernels with security fixes are released about weekly.
 const KERNEL_DAYS: u32 = 60;
 
 pub(super) fn examine(report: &HostReport, config: &Config) -> Vec<Finding> {
@@ -26,7 +27,7 @@ pub(super) fn examine(report: &HostReport, config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What keeps tenants from this host and from each other.
+/// Isolation: firewall rules, container configuration, seccomp, AppArmor or SELinux.
 fn walls(report: &HostReport) -> Vec<Finding> {
     let stands = |subject, sentence: &str, wall: &Result<(), String>| match wall {
         Ok(()) => Finding::fine(subject, sentence.to_owned()),
@@ -73,7 +74,7 @@ fn walls(report: &HostReport) -> Vec<Finding> {
     findings
 }
 
-/// What has known ways out, and what would end instances without need.
+/// Versions with known container escapes, and settings that end instances without need.
 fn versions(report: &HostReport, config: &Config) -> Vec<Finding> {
     let mut findings = vec![if is_current_engine(&report.engine_version) {
         Finding::fine("engine", format!("Docker Engine {}", report.engine_version))
@@ -124,6 +125,7 @@ fn versions(report: &HostReport, config: &Config) -> Vec<Finding> {
     findings
 }
 
+/// Images that are missing, or that differ from their pinned digest.
 fn images(report: &HostReport, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !report.missing_images.is_empty() {
@@ -148,6 +150,7 @@ fn images(report: &HostReport, config: &Config) -> Vec<Finding> {
     findings
 }
 
+/// Limits of volumes, disk usage, and volumes with a tombstone.
 fn of_disks(report: &HostReport) -> Vec<Finding> {
     let mut findings = vec![match report.disk_limit {
         DiskLimit::Image => Finding::fine("volumes", "each a file system of its own, blocks and inodes bounded".into()),

@@ -1,4 +1,4 @@
-//! The rows of webhook deliveries, and in `paths` those of open paths: all SQL of this module.
+//! The SQL of webhooks: the rows of deliveries, and in `paths` those of open paths.
 
 mod paths;
 
@@ -15,18 +15,18 @@ use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::Result;
 
-/// How many deliveries of an instance are in one state, and their size.
+/// The count and size of an instance's deliveries in one state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InboxSummary {
     pub instance: InstanceId,
     pub state: DeliveryState,
     pub deliveries: u64,
     pub bytes: u64,
-    /// The earliest of them; it means something for waiting ones only.
+    /// The earliest time among them. Meaningful for waiting deliveries only.
     pub next_attempt_at: Timestamp,
 }
 
-/// A waiting delivery, without headers and body: an inbox of them may take 16 MiB.
+/// A waiting delivery, without headers and body: those of a whole inbox may take 16 MiB.
 #[derive(Clone, Debug)]
 pub(super) struct QueuedDelivery {
     pub id: DeliveryId,
@@ -65,7 +65,7 @@ pub(super) async fn summaries(db: &Db) -> Result<Vec<InboxSummary>> {
         .collect()
 }
 
-/// The highest sequence number so far; 0 when there is none.
+/// The highest sequence number so far; 0 without any row.
 pub(super) async fn last_sequence(db: &Db) -> Result<i64> {
     let last: Option<Option<i64>> = webhook_delivery::Entity::find()
         .select_only()
@@ -76,7 +76,7 @@ pub(super) async fn last_sequence(db: &Db) -> Result<i64> {
     Ok(last.flatten().unwrap_or(0))
 }
 
-/// Writes a delivery that is due now.
+/// Inserts a delivery that is due now.
 pub(super) async fn insert(
     tx: &Tx,
     delivery: &WebhookDelivery,
@@ -109,7 +109,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Waiting deliveries of `instance` in the order of their arrival, at most `limit`.
+/// The waiting deliveries of `instance` in the order of arrival, at most `limit`.
 pub(super) async fn waiting(db: &Db, instance: InstanceId, limit: u64) -> Result<Vec<QueuedDelivery>> {
     let rows: Vec<(Uuid, String, i64, Option<String>, i64)> = webhook_delivery::Entity::find()
         .select_only()
@@ -139,10 +139,10 @@ pub(super) async fn waiting(db: &Db, instance: InstanceId, limit: u64) -> Result
         .collect())
 }
 
-/// Counts one more attempt and reads the whole delivery; `None` when it no longer waits.
+/// Counts one more attempt and reads the whole delivery; `None` when it is no longer waiting.
 pub(super) async fn begin_attempt(tx: &Tx, id: DeliveryId) -> Result<Option<DeliveryAttempt>> {
-    // The update comes before the read: it locks the row, so that an owner's discard waits for this transaction or is
-    // seen.
+    // Order: the update comes before the read. It locks the row, so that an owner's discard either waits for this
+    // transaction or is seen by it.
     let counted = webhook_delivery::Entity::update_many()
         .col_expr(webhook_delivery::Column::Attempts, Expr::col(webhook_delivery::Column::Attempts).add(1))
         .filter(webhook_delivery::Column::Id.eq(id.0))
@@ -160,8 +160,8 @@ pub(super) async fn begin_attempt(tx: &Tx, id: DeliveryId) -> Result<Option<Deli
     Ok(Some(DeliveryAttempt { delivery, number: row.attempts, give_up_at: Timestamp(row.give_up_at_ms) }))
 }
 
-/// Writes the decision on a waiting delivery and returns its bytes; `None`, and nothing is written, when it no longer
-/// waits.
+/// Writes the decision on a waiting delivery and returns its bytes. `None`, without a write, when the delivery is no
+/// longer waiting.
 pub(super) async fn end_attempt(
     tx: &Tx,
     instance: InstanceId,
@@ -179,7 +179,7 @@ pub(super) async fn end_attempt(
         RetryDecision::DeadLetter => update
             .col_expr(webhook_delivery::Column::State, Expr::value(DeliveryState::DeadLetter.as_str()))
             .col_expr(webhook_delivery::Column::DoneAtMs, Expr::value(now.0)),
-        // The body has served its purpose; the row stays for the list of delivered ones.
+        // The body is no longer needed; the row stays for the list of delivered entries.
         RetryDecision::Delivered => update
             .col_expr(webhook_delivery::Column::State, Expr::value(DeliveryState::Delivered.as_str()))
             .col_expr(webhook_delivery::Column::DoneAtMs, Expr::value(now.0))
@@ -190,7 +190,7 @@ pub(super) async fn end_attempt(
     Ok(Some(bytes))
 }
 
-/// Makes an undelivered delivery due now and returns its state before; `None` when the instance has none of this id.
+/// Makes an undelivered delivery due now and returns its previous state; `None` when the instance has no such delivery.
 pub(super) async fn retry(
     tx: &Tx,
     instance: InstanceId,
@@ -217,15 +217,15 @@ pub(super) async fn discard(tx: &Tx, instance: InstanceId, id: DeliveryId) -> Re
     Ok(Some((state, bytes)))
 }
 
-/// State and bytes of a delivery that waits or is a dead letter. The row is locked until the transaction ends: an
-/// owner's retry or discard may meet the end of an attempt.
+/// State and bytes of a delivery that is waiting or a dead letter. Locks the row until the transaction ends: an owner's
+/// retry or discard may race with the end of an attempt.
 async fn lock_undelivered(tx: &Tx, instance: InstanceId, id: DeliveryId) -> Result<Option<(DeliveryState, u64)>> {
     let row: Option<(String, i64)> = webhook_delivery::Entity::find_by_id(id.0)
         .select_only()
         .columns([webhook_delivery::Column::State, webhook_delivery::Column::Bytes])
         .filter(webhook_delivery::Column::InstanceId.eq(instance))
         .filter(webhook_delivery::Column::State.is_in(UNDELIVERED.map(DeliveryState::as_str)))
-        // `FOR UPDATE` on PostgreSQL. SQLite has no such clause and needs none: `BEGIN IMMEDIATE` holds its one write
+        // `FOR UPDATE` on PostgreSQL. SQLite has no such clause and needs none: `BEGIN IMMEDIATE` holds its only write
         // lock.
         .lock_exclusive()
         .into_tuple()
@@ -276,19 +276,19 @@ fn view(columns: ListedColumns, state: DeliveryState) -> DeliveryView {
         state,
         attempts,
         arrived_at: Timestamp(arrived),
-        // The column keeps the time of the last retry in the other states, which says nothing to an owner.
+        // In the other states the column still holds the time of the last retry, which is meaningless to an owner.
         next_attempt_at: (state == DeliveryState::Waiting).then_some(Timestamp(next_attempt)),
         done_at: done.map(Timestamp),
         last_result,
     }
 }
 
-/// The columns of [`latest`], in its order.
+/// The columns of [`latest`], in the same order.
 type ListedColumns = (Uuid, Option<String>, String, String, i64, i64, i64, i64, Option<i64>, Option<String>);
 
-/// Deletes delivered ones that arrived before `before`, or that are not among the instance's newest `most`.
+/// Deletes delivered entries that arrived before `before`, or that are not among the instance's newest `most`.
 pub(super) async fn prune_delivered(tx: &Tx, instance: InstanceId, before: Timestamp, most: u64) -> Result<()> {
-    // The sequence number of the last one that stays; none when there are fewer.
+    // The sequence number of the oldest entry that stays; `None` when there are fewer.
     let oldest_listed: Option<i64> = webhook_delivery::Entity::find()
         .select_only()
         .column(webhook_delivery::Column::Sequence)
@@ -313,7 +313,7 @@ pub(super) async fn prune_delivered(tx: &Tx, instance: InstanceId, before: Times
     Ok(())
 }
 
-/// Whether a delivery of this alarm waits.
+/// Whether a delivery of this alarm is waiting.
 pub(super) async fn alarm_waits(tx: &Tx, instance: InstanceId, alarm: &str) -> Result<bool> {
     let one: Option<Uuid> = webhook_delivery::Entity::find()
         .select_only()
@@ -328,7 +328,7 @@ pub(super) async fn alarm_waits(tx: &Tx, instance: InstanceId, alarm: &str) -> R
     Ok(one.is_some())
 }
 
-/// Deletes the dead letters of this alarm, and returns how many there were.
+/// Deletes the dead letters of this alarm, and returns their number.
 pub(super) async fn delete_dead_letters_of_alarm(tx: &Tx, instance: InstanceId, alarm: &str) -> Result<u64> {
     let gone = webhook_delivery::Entity::delete_many()
         .filter(webhook_delivery::Column::InstanceId.eq(instance))

@@ -1,4 +1,4 @@
-//! The rows of open webhook paths.
+//! The SQL of open webhook paths.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
@@ -8,13 +8,13 @@ use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::Result;
 
-/// Every open path, with its instance and since when.
+/// Every open path, with its instance and opening time.
 pub(in crate::webhooks) async fn paths(db: &Db) -> Result<Vec<(InstanceId, String, Timestamp)>> {
     let rows = webhook_path::Entity::find().order_by_asc(webhook_path::Column::Path).all(db.read()).await?;
     Ok(rows.into_iter().map(|row| (row.instance_id, row.path, Timestamp(row.opened_at_ms))).collect())
 }
 
-/// Writes an open path; `false` when it is open already.
+/// Inserts an open path; `false` when it is already open.
 pub(in crate::webhooks) async fn open_path(tx: &Tx, instance: InstanceId, path: &str, now: Timestamp) -> Result<bool> {
     let row =
         webhook_path::ActiveModel { instance_id: Set(instance), path: Set(path.to_owned()), opened_at_ms: Set(now.0) };

@@ -76,13 +76,13 @@ async fn a_full_disk_under_the_database_refuses_a_sign_up_and_takes_it_once_ther
         let disk = SmallDisk::at(&folder.path().join("data"), 8);
         let url = format!("sqlite:{}", folder.path().join("data/berth.db").display());
         let db = berth::db::Db::open_and_migrate(&url).await.unwrap();
-        let house = TestModules::with(database.moved_to(url, db), &[]).await;
-        house.accounts.setup_link().await.unwrap();
+        let platform = TestModules::with(database.moved_to(url, db), &[]).await;
+        platform.accounts.setup_link().await.unwrap();
         disk.fill(0);
         // The database has some room of its own left: it is used up first.
         let mut refused = None;
         for _ in 0..200 {
-            if let Err(error) = house.accounts.log_in_challenge(&berth_testing::somebody()).await {
+            if let Err(error) = platform.accounts.log_in_challenge(&berth_testing::somebody()).await {
                 refused = Some(error);
                 break;
             }
@@ -94,9 +94,9 @@ async fn a_full_disk_under_the_database_refuses_a_sign_up_and_takes_it_once_ther
             other => panic!("{other:?}"),
         }
         // Reading goes on.
-        assert!(house.accounts.accounts().await.unwrap().is_empty());
+        assert!(platform.accounts.accounts().await.unwrap().is_empty());
         disk.free();
-        house.accounts.log_in_challenge(&berth_testing::somebody()).await.unwrap();
+        platform.accounts.log_in_challenge(&berth_testing::somebody()).await.unwrap();
     }
 }
 
@@ -104,29 +104,29 @@ async fn a_full_disk_under_the_database_refuses_a_sign_up_and_takes_it_once_ther
 async fn volumes_on_a_disk_that_fills_up() {
     let bench = ContainerHosts::engine_with(|config| config.disk_limit = DiskLimit::Image).await;
     let disk = SmallDisk::at(&bench.dir.path().join("volumes"), 256);
-    let (resident, newcomer) = (bench.running().await, bench.spec());
-    assert_eq!(ask(&resident, "write/home/berth/note").await, "written");
+    let (existing, newcomer) = (bench.running().await, bench.spec());
+    assert_eq!(ask(&existing, "write/home/berth/note").await, "written");
 
     // From 80 % on nobody new is let in; who is there goes on, and starts again.
     disk.fill(15);
     assert_eq!(bench.host.ensure_volume(newcomer.instance, &newcomer.size).await, Err(HostError::DiskFull));
     assert!(HostError::DiskFull.message_for_user().contains("disk is full"));
-    assert_eq!(ask(&resident, "healthz").await, "ok");
-    bench.host.stop(resident.instance).await.unwrap();
-    bench.host.start(resident.instance).await.unwrap();
+    assert_eq!(ask(&existing, "healthz").await, "ok");
+    bench.host.stop(existing.instance).await.unwrap();
+    bench.host.start(existing.instance).await.unwrap();
 
     // From 90 % on nobody is woken.
-    bench.host.stop(resident.instance).await.unwrap();
+    bench.host.stop(existing.instance).await.unwrap();
     disk.fill(5);
-    assert_eq!(bench.host.start(resident.instance).await, Err(HostError::DiskFull));
-    assert_eq!(bench.state(&resident).await, Some(ContainerState::Stopped));
+    assert_eq!(bench.host.start(existing.instance).await, Err(HostError::DiskFull));
+    assert_eq!(bench.state(&existing).await, Some(ContainerState::Stopped));
     let report = bench.host.host_report().await.unwrap();
     assert!(report.disks.iter().any(|disk| disk.holds.contains("volumes") && disk.used_percent >= 90), "{report:?}");
 
     // Room again: all goes on without a hand.
     disk.free();
-    bench.host.start(resident.instance).await.unwrap();
-    assert_eq!(ask(&resident, "read/home/berth/note").await, "written");
+    bench.host.start(existing.instance).await.unwrap();
+    assert_eq!(ask(&existing, "read/home/berth/note").await, "written");
     bench.run(&newcomer).await;
     assert_eq!(ask(&newcomer, "healthz").await, "ok");
 
@@ -135,16 +135,16 @@ async fn volumes_on_a_disk_that_fills_up() {
     disk.fill(0);
     let told = ask(&newcomer, "fill/home/berth/big").await;
     tokio::task::yield_now().await;
-    assert_eq!(bench.state(&resident).await, Some(ContainerState::Running), "{told}");
-    for spec in [&resident, &newcomer] {
+    assert_eq!(bench.state(&existing).await, Some(ContainerState::Running), "{told}");
+    for spec in [&existing, &newcomer] {
         bench.host.stop(spec.instance).await.unwrap();
     }
     disk.free();
-    for spec in [&resident, &newcomer] {
+    for spec in [&existing, &newcomer] {
         until("it starts again", || async { bench.host.start(spec.instance).await.is_ok() }).await;
         assert_eq!(ask(spec, "write/home/berth/after").await, "written");
     }
-    assert_eq!(ask(&resident, "read/home/berth/note").await, "written");
+    assert_eq!(ask(&existing, "read/home/berth/note").await, "written");
 }
 
 /// An Engine of a story's own: the machine's is not ours to fill.

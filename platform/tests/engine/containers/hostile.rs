@@ -9,14 +9,14 @@ use berth::containers::{ContainerSpec, ContainerState};
 
 use berth_testing::container_hosts::{ContainerHosts, ask, docker_cli, name, until};
 
-async fn house() -> (ContainerHosts, ContainerSpec, ContainerSpec) {
+async fn hostile_and_neighbour() -> (ContainerHosts, ContainerSpec, ContainerSpec) {
     let bench = ContainerHosts::engine_with(|config| config.disk_limit = DiskLimit::Image).await;
     let (hostile, neighbour) = (bench.running().await, bench.running().await);
     (bench, hostile, neighbour)
 }
 
 /// The neighbour answers and can write, the controller sees and changes things.
-async fn all_is_well_next_door(bench: &ContainerHosts, neighbour: &ContainerSpec) {
+async fn neighbour_is_unaffected(bench: &ContainerHosts, neighbour: &ContainerSpec) {
     assert_eq!(ask(neighbour, "healthz").await, "ok");
     assert_eq!(ask(neighbour, "write/home/berth/note").await, "written");
     assert_eq!(bench.state(neighbour).await, Some(ContainerState::Running));
@@ -35,33 +35,33 @@ fn limited(answer: &str) -> u64 {
 
 #[tokio::test]
 async fn a_fork_bomb_ends_at_its_own_processes() {
-    let (bench, hostile, neighbour) = house().await;
+    let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     let made = limited(&ask(&hostile, "fork/1000").await);
     assert!(made < 64, "{made} processes, of 64 that it may have with its threads and init");
-    all_is_well_next_door(&bench, &neighbour).await;
+    neighbour_is_unaffected(&bench, &neighbour).await;
     bench.host.stop(hostile.instance).await.unwrap();
     assert_eq!(bench.state(&hostile).await, Some(ContainerState::Stopped), "and it can be stopped");
 }
 
 #[tokio::test]
 async fn a_memory_bomb_ends_itself_alone() {
-    let (bench, hostile, neighbour) = house().await;
+    let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     ask(&hostile, "eat/2048").await;
     until("it has ended", || async { bench.state(&hostile).await == Some(ContainerState::Stopped) }).await;
     assert!(bench.seen(&hostile).await.container.unwrap().exit.unwrap().out_of_memory);
-    all_is_well_next_door(&bench, &neighbour).await;
+    neighbour_is_unaffected(&bench, &neighbour).await;
 }
 
 #[tokio::test]
 async fn a_full_volume_is_full_for_its_owner_alone() {
-    let (bench, hostile, neighbour) = house().await;
+    let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     let made = limited(&ask(&hostile, "stuff/home/berth/stuff").await);
     assert!(made < 64, "{made} MiB in a volume of 64");
-    all_is_well_next_door(&bench, &neighbour).await;
+    neighbour_is_unaffected(&bench, &neighbour).await;
     assert_eq!(ask(&hostile, "remove/home/berth/stuff").await, "removed");
     let files = limited(&ask(&hostile, "litter/home/berth/litter").await);
     assert!(files < 3000, "{files} files in a volume of 64 MiB");
-    all_is_well_next_door(&bench, &neighbour).await;
+    neighbour_is_unaffected(&bench, &neighbour).await;
     // Nothing that it holds on the host's own disk is larger than its size.
     let file = bench.dir.path().join("volumes").join(format!("{}.ext4", name(&hostile)));
     let held = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(file).unwrap()) * 512;
@@ -70,9 +70,9 @@ async fn a_full_volume_is_full_for_its_owner_alone() {
 
 #[tokio::test]
 async fn a_flood_of_logs_is_cut_to_the_last_ten_mib() {
-    let (bench, hostile, neighbour) = house().await;
+    let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     assert_eq!(ask(&hostile, "log/200").await, "logged");
-    all_is_well_next_door(&bench, &neighbour).await;
+    neighbour_is_unaffected(&bench, &neighbour).await;
     let id = docker_cli(&["inspect", "--format", "{{.Id}}", &name(&hostile)]);
     let root = docker_cli(&["info", "--format", "{{.DockerRootDir}}"]);
     let folder = Path::new(root.trim()).join("containers").join(id.trim());
@@ -84,8 +84,8 @@ async fn a_flood_of_logs_is_cut_to_the_last_ten_mib() {
 
 #[tokio::test]
 async fn fifty_thousand_sockets_are_not_to_be_had() {
-    let (bench, hostile, neighbour) = house().await;
+    let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     let made = limited(&ask(&hostile, "sockets/50000").await);
     assert!(made <= 4096, "{made} sockets in one process");
-    all_is_well_next_door(&bench, &neighbour).await;
+    neighbour_is_unaffected(&bench, &neighbour).await;
 }

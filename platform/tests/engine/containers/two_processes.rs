@@ -21,12 +21,12 @@ async fn the_platform_wakes_an_instance_without_the_docker_socket() {
     let home = Home::new(bench.dir.path(), "ctesttwo", Ipv4Addr::new(10, 95, 0, 0));
     // Somebody signed up; what the platform finds when it starts is their wish for an instance.
     let database = databases::sqlite().await;
-    let house = TestModules::with(database, &[("BERTH_IMAGES", WITH_HOME)]).await;
-    sign_up(&house.accounts, &house.clock, "alice").await;
+    let platform = TestModules::with(database, &[("BERTH_IMAGES", WITH_HOME)]).await;
+    sign_up(&platform.accounts, &platform.clock, "alice").await;
     for file in ["berth.db", "berth.db-wal"] {
-        std::fs::copy(house.config.data_dir.join(file), home.data().join(file)).unwrap();
+        std::fs::copy(platform.config.data_dir.join(file), home.data().join(file)).unwrap();
     }
-    drop(house);
+    drop(platform);
     home.give_away();
 
     assert!(!home.plain(Command::new("curl")).args(SOCKET).status().unwrap().success(), "nobody opens the socket");

@@ -7,7 +7,7 @@ use berth::db::Db;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::Value;
 
-use super::house::{ENGINE, NETWORK};
+use super::killable_platform::{ENGINE, NETWORK};
 use berth_testing::tenant_image::try_docker;
 
 /// A row of the ledger.

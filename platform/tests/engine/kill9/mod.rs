@@ -2,8 +2,8 @@
 //! something, while people sign up, wake, sleep, stop, call models and are removed. Each morning everything is as it
 //! was promised.
 
-mod house;
 mod invariants;
+mod killable_platform;
 mod person;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +20,8 @@ use berth::error::Error;
 use berth::handle::Handle;
 use berth::instances::{Cause, Wish};
 
-use self::house::{KillablePlatform, Part};
 use self::invariants::Worlds;
+use self::killable_platform::{KillablePlatform, Part};
 use self::person::Person;
 use berth_testing::fault_proxy::{Deed, Hold, Moment};
 use berth_testing::soak::SoakTest;
@@ -67,7 +67,7 @@ const UNTIL_MET: Duration = Duration::from_secs(6);
 const CONVERGED: Duration = Duration::from_secs(60);
 
 /// What was promised to somebody: any of these wishes may be in the ledger.
-struct PersonWithPromises {
+struct PersonRecord {
     person: Person,
     may_wish: BTreeSet<&'static str>,
     /// What the file in their volume adds up to; `None`: they have not come that far.
@@ -84,13 +84,13 @@ enum Point {
 async fn nights_in_which_everything_is_killed_end_in_the_morning_as_promised() {
     let mut long = SoakTest::story("kill9");
     let rounds = long.count(6, 200);
-    let mut house = KillablePlatform::open().await;
-    let ledger = house.ledger().await;
-    let mut residents: BTreeMap<String, PersonWithPromises> = BTreeMap::new();
+    let mut platform = KillablePlatform::open().await;
+    let ledger = platform.ledger().await;
+    let mut records: BTreeMap<String, PersonRecord> = BTreeMap::new();
     for _ in Act::ALL {
-        sign_up(&house, &mut residents).await;
+        sign_up(&platform, &mut records).await;
     }
-    morning(&house, &ledger, &mut residents).await;
+    morning(&platform, &ledger, &mut records).await;
 
     let (mut points, mut met) = (Vec::new(), BTreeSet::new());
     for round in 1..=rounds {
@@ -99,20 +99,20 @@ async fn nights_in_which_everything_is_killed_end_in_the_morning_as_promised() {
             long.shuffle(&mut points);
         }
         let point = points.pop().unwrap();
-        let (hit, killed) = night(&mut house, &ledger, &mut long, point, &mut residents).await;
+        let (hit, killed) = night(&mut platform, &ledger, &mut long, point, &mut records).await;
         if hit {
             met.insert(format!("{point:?}"));
         }
-        house.start().await;
-        morning(&house, &ledger, &mut residents).await;
+        platform.start().await;
+        morning(&platform, &ledger, &mut records).await;
         long.say(&format!(
             "{round}/{rounds}: {point:?} {}, killed {killed:?}; {} points met, {} people",
             if hit { "met" } else { "not met" },
             met.len(),
-            residents.len()
+            records.len()
         ));
     }
-    everybody_has_their_files(&house, &mut residents).await;
+    everybody_has_their_files(&platform, &mut records).await;
     assert!(!long.is_whole() || met.len() >= 30, "only {} points were met", met.len());
     long.say(&format!(
         "{rounds} nights, {} different points met: 0 orphans, 0 lost changes, 0 doubles, every file whole",
@@ -122,30 +122,30 @@ async fn nights_in_which_everything_is_killed_end_in_the_morning_as_promised() {
 
 /// One night: a trap at `point`, people who want everything at once, and whoever walks into it is killed.
 async fn night(
-    house: &mut KillablePlatform,
+    platform: &mut KillablePlatform,
     ledger: &Db,
     long: &mut SoakTest,
     point: Point,
-    residents: &mut BTreeMap<String, PersonWithPromises>,
+    records: &mut BTreeMap<String, PersonRecord>,
 ) -> (bool, Vec<Part>) {
-    let people = evening(house, ledger, long, residents).await;
+    let people = evening(platform, ledger, long, records).await;
     if long.below(2) == 0 {
         // Whoever starts tonight is upgraded on the way.
-        tenant_image::make_image(house::IMAGE, house::ENGINE.as_ref());
+        tenant_image::make_image(killable_platform::IMAGE, killable_platform::ENGINE.as_ref());
     }
     let hold = Hold::default();
     let (relay, name, moment) = match point {
-        Point::Engine(name, moment) => (&house.engine, name, moment),
-        Point::Provisioner(name, moment) => (&house.provisioner, name, moment),
+        Point::Engine(name, moment) => (&platform.engine, name, moment),
+        Point::Provisioner(name, moment) => (&platform.provisioner, name, moment),
     };
     relay.points.once(name, moment, Deed::Hold(hold.clone()));
     if SAID_AT_THE_START.contains(&name) {
-        house.kill(Part::Platform);
-        house.begin_to_start();
+        platform.kill(Part::Platform);
+        platform.begin_to_start();
     }
-    let config = house.config();
+    let config = platform.config();
     let acts = people.into_iter().map(|(handle, act)| {
-        let person = residents[&handle].person.clone();
+        let person = records[&handle].person.clone();
         let (config, pause) = (config.clone(), Duration::from_millis(long.below(400) as u64));
         async move {
             tokio::time::sleep(pause).await;
@@ -155,7 +155,7 @@ async fn night(
     let acts = tokio::spawn(futures_util::future::join_all(acts.collect::<Vec<_>>()));
     // Only who is new gets a volume.
     let comes = name.contains("volume") || long.below(4) == 0;
-    let newcomer = (comes && residents.len() < MOST).then(|| Person::new(next_handle(), house.address()));
+    let newcomer = (comes && records.len() < MOST).then(|| Person::new(next_handle(), platform.address()));
     let arrival = newcomer.map(|mut person| {
         tokio::spawn(async move {
             let done = person.sign_up().await;
@@ -166,29 +166,29 @@ async fn night(
     let killed =
         long.pick(&[&[Part::Platform][..], &[Part::Provisioner], &[Part::Platform, Part::Provisioner]]).to_vec();
     for part in &killed {
-        house.kill(*part);
+        platform.kill(*part);
     }
     // What was on its way arrives after the death of whoever sent it.
     hold.release();
-    house.engine.points.clear();
-    house.provisioner.points.clear();
+    platform.engine.points.clear();
+    platform.provisioner.points.clear();
     // Nobody can wait for an answer of a dead platform; of a live one whose provisioner is dead, some wait for its
     // return.
     if !killed.contains(&Part::Platform) {
-        house.start().await;
+        platform.start().await;
     }
     for (handle, may_wish) in acts.await.unwrap() {
-        let resident = residents.get_mut(&handle).unwrap();
+        let record = records.get_mut(&handle).unwrap();
         match may_wish {
             Promise::Nothing => {}
-            Promise::Kept(wish) => resident.may_wish = BTreeSet::from([wish]),
-            Promise::Unknown(wish) => drop(resident.may_wish.insert(wish)),
+            Promise::Kept(wish) => record.may_wish = BTreeSet::from([wish]),
+            Promise::Unknown(wish) => drop(record.may_wish.insert(wish)),
         }
     }
     if let Some(arrival) = arrival {
         let (person, done) = arrival.await.unwrap();
         if done.is_ok() {
-            arrive(residents, person);
+            arrive(records, person);
         }
     }
     (met, killed)
@@ -196,15 +196,15 @@ async fn night(
 
 /// Brings as many people as there are acts to where each act has something to do.
 async fn evening(
-    house: &KillablePlatform,
+    platform: &KillablePlatform,
     ledger: &Db,
     long: &mut SoakTest,
-    residents: &mut BTreeMap<String, PersonWithPromises>,
+    records: &mut BTreeMap<String, PersonRecord>,
 ) -> Vec<(String, Act)> {
-    let mut handles: Vec<String> = residents.keys().cloned().collect();
+    let mut handles: Vec<String> = records.keys().cloned().collect();
     long.shuffle(&mut handles);
     let people: Vec<(String, Act)> = handles.into_iter().zip(Act::ALL).collect();
-    let config = house.config();
+    let config = platform.config();
     let told = people.iter().map(|(handle, act)| {
         let sleep = match act.begins_from() {
             "frozen" => Some(Wish::Frozen),
@@ -227,7 +227,7 @@ async fn evening(
     futures_util::future::try_join_all(told).await.unwrap();
     for (handle, act) in &people {
         let wish = if act.begins_from() == "awake" { "available" } else { act.begins_from() };
-        residents.get_mut(handle).unwrap().may_wish = BTreeSet::from([wish]);
+        records.get_mut(handle).unwrap().may_wish = BTreeSet::from([wish]);
     }
     people
 }
@@ -336,12 +336,12 @@ async fn operator(config: &berth::config::Config, handle: &str, asked: Asked) ->
 }
 
 /// Waits until both worlds are as they must be; then whoever is new moves in, and some look after their files.
-async fn morning(house: &KillablePlatform, ledger: &Db, residents: &mut BTreeMap<String, PersonWithPromises>) {
+async fn morning(platform: &KillablePlatform, ledger: &Db, records: &mut BTreeMap<String, PersonRecord>) {
     let broken = Mutex::new(Vec::new());
     let converged = tokio::time::timeout(CONVERGED, async {
         loop {
             let now = match Worlds::look(ledger).await {
-                Ok(worlds) => [worlds.broken(), broken_promises(&worlds, residents)].concat(),
+                Ok(worlds) => [worlds.broken(), broken_promises(&worlds, records)].concat(),
                 Err(error) => vec![format!("{error:#}")],
             };
             if now.is_empty() {
@@ -352,21 +352,21 @@ async fn morning(house: &KillablePlatform, ledger: &Db, residents: &mut BTreeMap
         }
     });
     assert!(converged.await.is_ok(), "a minute later still: {:#?}", broken.lock().unwrap());
-    assert_eq!(house.provisioner.points.said(""), 0, "everything that is said has a name");
-    for resident in residents.values_mut().filter(|resident| resident.sum.is_none()) {
-        move_in(resident).await;
+    assert_eq!(platform.provisioner.points.said(""), 0, "everything that is said has a name");
+    for record in records.values_mut().filter(|record| record.sum.is_none()) {
+        move_in(record).await;
     }
 }
 
-fn broken_promises(worlds: &Worlds, residents: &BTreeMap<String, PersonWithPromises>) -> Vec<String> {
+fn broken_promises(worlds: &Worlds, records: &BTreeMap<String, PersonRecord>) -> Vec<String> {
     let mut broken = Vec::new();
-    for (handle, resident) in residents {
+    for (handle, record) in records {
         match worlds.rows.get(handle) {
             None => broken.push(format!("{handle} signed up and is not there")),
-            Some(row) if !resident.may_wish.contains(row.wish.as_str()) => {
-                broken.push(format!("{handle} is wished {} and was promised {:?}", row.wish, resident.may_wish));
+            Some(row) if !record.may_wish.contains(row.wish.as_str()) => {
+                broken.push(format!("{handle} is wished {} and was promised {:?}", row.wish, record.may_wish));
             }
-            Some(_) if resident.sum.is_some() && !worlds.has_volume(handle) => {
+            Some(_) if record.sum.is_some() && !worlds.has_volume(handle) => {
                 broken.push(format!("{handle}'s volume is gone"));
             }
             Some(_) => {}
@@ -376,21 +376,21 @@ fn broken_promises(worlds: &Worlds, residents: &BTreeMap<String, PersonWithPromi
 }
 
 /// Comes in for the first time and leaves a file.
-async fn move_in(resident: &mut PersonWithPromises) {
-    let person = &mut resident.person;
+async fn move_in(record: &mut PersonRecord) {
+    let person = &mut record.person;
     let seed = u32::from_le_bytes(Clock::system().random());
     let path = format!("/keep/256/{seed}/home/berth/keep");
     let moved_in = until_asked(person, &path).await;
-    resident.sum = Some(moved_in);
-    resident.may_wish = BTreeSet::from(["available"]);
+    record.sum = Some(moved_in);
+    record.may_wish = BTreeSet::from(["available"]);
 }
 
 /// At the end everybody looks after their files, also those whose container was taken away.
-async fn everybody_has_their_files(house: &KillablePlatform, residents: &mut BTreeMap<String, PersonWithPromises>) {
-    for (handle, resident) in residents {
-        operator(&house.config(), handle, Asked::Wake).await.unwrap();
-        let sum = until_asked(&mut resident.person, "/sum/home/berth/keep").await;
-        assert_eq!(Some(sum), resident.sum, "{handle}'s file");
+async fn everybody_has_their_files(platform: &KillablePlatform, records: &mut BTreeMap<String, PersonRecord>) {
+    for (handle, record) in records {
+        operator(&platform.config(), handle, Asked::Wake).await.unwrap();
+        let sum = until_asked(&mut record.person, "/sum/home/berth/keep").await;
+        assert_eq!(Some(sum), record.sum, "{handle}'s file");
     }
 }
 
@@ -412,15 +412,15 @@ async fn until_asked(person: &mut Person, path: &str) -> String {
     panic!("{} cannot come in: {last:?}", person.handle)
 }
 
-async fn sign_up(house: &KillablePlatform, residents: &mut BTreeMap<String, PersonWithPromises>) {
-    let mut person = Person::new(next_handle(), house.address());
+async fn sign_up(platform: &KillablePlatform, records: &mut BTreeMap<String, PersonRecord>) {
+    let mut person = Person::new(next_handle(), platform.address());
     person.sign_up().await.unwrap();
-    arrive(residents, person);
+    arrive(records, person);
 }
 
-fn arrive(residents: &mut BTreeMap<String, PersonWithPromises>, person: Person) {
-    let resident = PersonWithPromises { person: person.clone(), may_wish: BTreeSet::from(["available"]), sum: None };
-    residents.insert(person.handle, resident);
+fn arrive(records: &mut BTreeMap<String, PersonRecord>, person: Person) {
+    let record = PersonRecord { person: person.clone(), may_wish: BTreeSet::from(["available"]), sum: None };
+    records.insert(person.handle, record);
 }
 
 fn next_handle() -> String {

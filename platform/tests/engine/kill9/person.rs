@@ -1,4 +1,4 @@
-//! Somebody at a browser who goes on when the house falls down: every act either was answered or was not.
+//! Somebody at a browser who goes on when the platform falls down: every act either was answered or was not.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

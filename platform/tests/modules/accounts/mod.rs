@@ -28,71 +28,71 @@ struct Member {
 }
 
 /// Completes a sign-up with `handle`.
-async fn sign_up(house: &TestModules, handle: &str) -> Member {
-    let token = house.accounts.sign_up_begin(handle, None, None, &somebody()).await.unwrap();
-    finish_sign_up(house, token.reveal()).await
+async fn sign_up(platform: &TestModules, handle: &str) -> Member {
+    let token = platform.accounts.sign_up_begin(handle, None, None, &somebody()).await.unwrap();
+    finish_sign_up(platform, token.reveal()).await
 }
 
 /// Completes the operator's sign-up with a set-up link.
-async fn sign_up_operator(house: &TestModules) -> Member {
-    let link = house.accounts.setup_link().await.unwrap();
-    let token = house.accounts.sign_up_begin("olivia", None, Some(link.reveal()), &somebody()).await.unwrap();
-    finish_sign_up(house, token.reveal()).await
+async fn sign_up_operator(platform: &TestModules) -> Member {
+    let link = platform.accounts.setup_link().await.unwrap();
+    let token = platform.accounts.sign_up_begin("olivia", None, Some(link.reveal()), &somebody()).await.unwrap();
+    finish_sign_up(platform, token.reveal()).await
 }
 
-async fn finish_sign_up(house: &TestModules, token: &str) -> Member {
-    let (browser, app, recovery_codes) = prepare_sign_up(house, token).await;
-    let (signed_in, _) = house.accounts.sign_up_finish(token, &somebody()).await.unwrap();
+async fn finish_sign_up(platform: &TestModules, token: &str) -> Member {
+    let (browser, app, recovery_codes) = prepare_sign_up(platform, token).await;
+    let (signed_in, _) = platform.accounts.sign_up_finish(token, &somebody()).await.unwrap();
     Member { browser, app, recovery_codes, signed_in }
 }
 
 /// Every step of a sign-up except the last.
-async fn prepare_sign_up(house: &TestModules, token: &str) -> (PasskeyBrowser, OneTimeCodeApp, Vec<String>) {
-    prepare_sign_up_with(house, token, PasskeyBrowser::at_home()).await
+async fn prepare_sign_up(platform: &TestModules, token: &str) -> (PasskeyBrowser, OneTimeCodeApp, Vec<String>) {
+    prepare_sign_up_with(platform, token, PasskeyBrowser::at_home()).await
 }
 
 async fn prepare_sign_up_with(
-    house: &TestModules,
+    platform: &TestModules,
     token: &str,
     mut browser: PasskeyBrowser,
 ) -> (PasskeyBrowser, OneTimeCodeApp, Vec<String>) {
-    let options = house.accounts.sign_up_passkey_challenge(token).await.unwrap();
+    let options = platform.accounts.sign_up_passkey_challenge(token).await.unwrap();
     let answer = browser.create(&options).await;
-    house.accounts.sign_up_passkey(token, answer).await.unwrap();
-    let SignUpStep::OneTimeCode { secret, .. } = house.accounts.sign_up(token).await.unwrap().step else {
+    platform.accounts.sign_up_passkey(token, answer).await.unwrap();
+    let SignUpStep::OneTimeCode { secret, .. } = platform.accounts.sign_up(token).await.unwrap().step else {
         panic!("the next step is not the one-time code")
     };
     let app = OneTimeCodeApp::with(&secret);
-    house.accounts.sign_up_code(token, &app.code(&house.clock)).await.unwrap();
-    let SignUpStep::RecoveryCodes(codes) = house.accounts.sign_up(token).await.unwrap().step else {
+    platform.accounts.sign_up_code(token, &app.code(&platform.clock)).await.unwrap();
+    let SignUpStep::RecoveryCodes(codes) = platform.accounts.sign_up(token).await.unwrap().step else {
         panic!("the next step is not the recovery codes")
     };
     (browser, app, codes)
 }
 
 /// Logs in with the passkey, with `device` as the browser's device cookie.
-async fn log_in(house: &TestModules, browser: &PasskeyBrowser, device: Option<&Token>) -> Result<LogInOutcome> {
-    let (token, options) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
+async fn log_in(platform: &TestModules, browser: &PasskeyBrowser, device: Option<&Token>) -> Result<LogInOutcome> {
+    let (token, options) = platform.accounts.log_in_challenge(&somebody()).await.unwrap();
     let answer = browser.get(&options).await;
-    house.accounts.log_in(token.reveal(), answer, device.map(Token::reveal), &somebody()).await
+    platform.accounts.log_in(token.reveal(), answer, device.map(Token::reveal), &somebody()).await
 }
 
 /// Logs in with the passkey on a new device. Returns the token of the pending login.
-async fn pending_log_in(house: &TestModules, member: &Member) -> Token {
-    match log_in(house, &member.browser, None).await.unwrap() {
+async fn pending_log_in(platform: &TestModules, member: &Member) -> Token {
+    match log_in(platform, &member.browser, None).await.unwrap() {
         LogInOutcome::CodeRequired(token) => token,
         LogInOutcome::Complete(_) => panic!("no code was required on a new device"),
     }
 }
 
 /// The session of a cookie on the app host.
-async fn session(house: &TestModules, token: &Token) -> Option<Session> {
-    house.accounts.authenticate(&house.config.hosts.app, token.reveal()).await.unwrap()
+async fn session(platform: &TestModules, token: &Token) -> Option<Session> {
+    platform.accounts.authenticate(&platform.config.hosts.app, token.reveal()).await.unwrap()
 }
 
 /// The audit log, oldest first, as "actor action subject".
-async fn audit(house: &TestModules) -> Vec<String> {
-    let db = house.db.read();
+async fn audit(platform: &TestModules) -> Vec<String> {
+    let db = platform.db.read();
     let text = "SELECT actor, action, subject FROM audit ORDER BY at_ms";
     let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), text)).await.unwrap();
     let word = |row: &sea_orm::QueryResult, name| row.try_get::<String>("", name).unwrap();

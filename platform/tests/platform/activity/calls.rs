@@ -23,8 +23,8 @@ async fn a_call_is_work_until_it_is_settled_although_its_caller_hung_up() {
     while scene.open(Work::AiCall) == 1 {
         tokio::task::yield_now().await;
     }
-    scene.town.app.quota.settled().await;
-    let spend = scene.town.app.quota.reports.budget(account).await.unwrap();
+    scene.platform.app.quota.settled().await;
+    let spend = scene.platform.app.quota.reports.budget(account).await.unwrap();
     assert!(spend.spent_nanodollars > 0 && spend.held_nanodollars == 0, "{spend:?}");
     assert_eq!(scene.last().unwrap().work, Work::AiCall);
 }
@@ -32,20 +32,20 @@ async fn a_call_is_work_until_it_is_settled_although_its_caller_hung_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_its_last_call_it_sleeps_as_after_any_other_work() {
     let scene = Scene::new().await;
-    scene.town.wait(FIVE_MINUTES - MINUTE).await;
+    scene.platform.wait(FIVE_MINUTES - MINUTE).await;
     for stream in [false, true] {
         let call = scene.inside("POST", "/anthropic/v1/messages").body(message("hello", stream).to_string());
         assert!(!call.send().await.unwrap().bytes().await.unwrap().is_empty());
     }
     scene.until_open(Work::AiCall, 0).await;
-    scene.town.wait(FIVE_MINUTES - MINUTE).await;
+    scene.platform.wait(FIVE_MINUTES - MINUTE).await;
     assert_eq!(scene.fact(), Fact::Awake);
-    scene.town.wait(MINUTE).await;
+    scene.platform.wait(MINUTE).await;
     assert_eq!(scene.fact(), Fact::Frozen);
     // A call that is refused before it is sent is over as soon.
     let refused = scene.inside("POST", "/anthropic/v1/messages").body("no JSON").send().await.unwrap();
     assert_eq!(refused.status(), 400);
     scene.until_open(Work::AiCall, 0).await;
-    scene.town.wait(HALF_AN_HOUR).await;
+    scene.platform.wait(HALF_AN_HOUR).await;
     assert_eq!(scene.fact(), Fact::Stopped);
 }

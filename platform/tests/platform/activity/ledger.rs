@@ -12,8 +12,8 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::scenarios::look_at_everything;
 use super::scene::{FIVE_MINUTES, HALF_AN_HOUR, HOST, MINUTE, Scene};
-use super::twelve::look_at_everything;
 use berth_testing::databases;
 use berth_testing::fake_platform::until;
 
@@ -32,7 +32,7 @@ enum Happening {
     StrangerVisits,
 }
 
-/// What should have been written by now, kept beside the house.
+/// What should have been written by now, kept beside the platform.
 struct Chronicle {
     fact: Fact,
     idle: Duration,
@@ -92,14 +92,14 @@ async fn tell(database: berth_testing::Database, story: &[Happening]) {
     let mut chronicle = Chronicle { fact: Fact::Awake, idle: Duration::ZERO, told: Vec::new() };
     for happening in story {
         // So that no two changes are written at the same moment.
-        scene.town.wait(Duration::from_secs(1)).await;
+        scene.platform.wait(Duration::from_secs(1)).await;
         chronicle.passes(Duration::from_secs(1));
         happen(&mut scene, *happening, &mut chronicle).await;
-        scene.town.look().await;
+        scene.platform.look().await;
         assert_eq!(scene.changes().await, chronicle.told, "after {happening:?} of {story:?}");
         assert_eq!(scene.fact(), chronicle.fact, "after {happening:?} of {story:?}");
     }
-    let history = scene.town.instances().history(scene.alice.instance.id, 100).await.unwrap();
+    let history = scene.platform.instances().history(scene.alice.instance.id, 100).await.unwrap();
     for (later, earlier) in history.iter().zip(history.iter().skip(1)) {
         assert_eq!(later.from, earlier.to, "a change is missing or there twice: {history:?}");
         assert_ne!(later.from, later.to);
@@ -108,18 +108,18 @@ async fn tell(database: berth_testing::Database, story: &[Happening]) {
 }
 
 async fn happen(scene: &mut Scene, happening: Happening, chronicle: &mut Chronicle) {
-    let (instance, instances) = (scene.alice.instance.clone(), scene.town.instances().clone());
+    let (instance, instances) = (scene.alice.instance.clone(), scene.platform.instances().clone());
     match happening {
         Happening::Visit => {
-            assert_eq!(scene.town.get(HOST, "/", &[("cookie", &scene.cookie)]).await.status, 200);
+            assert_eq!(scene.platform.get(HOST, "/", &[("cookie", &scene.cookie)]).await.status, 200);
             chronicle.is_used(Cause::Visit);
         }
         Happening::FiveMinutes => {
-            scene.town.wait(FIVE_MINUTES).await;
+            scene.platform.wait(FIVE_MINUTES).await;
             chronicle.passes(FIVE_MINUTES);
         }
         Happening::HalfAnHour => {
-            scene.town.wait(HALF_AN_HOUR).await;
+            scene.platform.wait(HALF_AN_HOUR).await;
             chronicle.passes(HALF_AN_HOUR);
         }
         Happening::OwnerWakes => {
@@ -139,14 +139,14 @@ async fn happen(scene: &mut Scene, happening: Happening, chronicle: &mut Chronic
         }
         Happening::Crash => {
             if chronicle.fact == Fact::Awake {
-                scene.town.host.crash(instance.id, ContainerExit { code: 1, out_of_memory: false });
+                scene.platform.host.crash(instance.id, ContainerExit { code: 1, out_of_memory: false });
                 chronicle.goes(Fact::Stopped, Cause::FoundSo);
                 chronicle.idle = HALF_AN_HOUR;
             }
         }
         Happening::PlatformRestarts => {
-            scene.town.restart().await;
-            scene.alice.instance = scene.town.instances().all().pop().unwrap();
+            scene.platform.restart().await;
+            scene.alice.instance = scene.platform.instances().all().pop().unwrap();
             if chronicle.fact == Fact::Awake {
                 // What was in use when the last process ended is not known.
                 chronicle.idle = Duration::ZERO;
@@ -154,7 +154,7 @@ async fn happen(scene: &mut Scene, happening: Happening, chronicle: &mut Chronic
         }
         Happening::EverybodyLooks => look_around(scene).await,
         Happening::StrangerVisits => {
-            assert_eq!(scene.town.get(HOST, "/", &[]).await.status, 401);
+            assert_eq!(scene.platform.get(HOST, "/", &[]).await.status, 401);
         }
     }
 }
@@ -163,9 +163,9 @@ async fn happen(scene: &mut Scene, happening: Happening, chronicle: &mut Chronic
 async fn look_around(scene: &Scene) {
     let cookie = format!("__Host-berth={}", scene.alice.signed_in.session.reveal());
     for path in ["/", "/api/instance"] {
-        assert_eq!(scene.town.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200);
+        assert_eq!(scene.platform.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200);
     }
-    assert_eq!(scene.town.send("HEAD", HOST, "/", &[], "").await.status, 401);
+    assert_eq!(scene.platform.send("HEAD", HOST, "/", &[], "").await.status, 401);
 }
 
 #[tokio::test]
@@ -173,14 +173,14 @@ async fn the_owner_reads_why_it_is_awake_and_why_it_slept() {
     for database in databases().await {
         let scene = Scene::on(database).await;
         let cookie = format!("__Host-berth={}", scene.alice.signed_in.session.reveal());
-        let seen = async || scene.town.get("app.example.com", "/api/instance", &[("cookie", &cookie)]).await.json();
-        let page = async || scene.town.get("app.example.com", "/", &[("cookie", &cookie)]).await.text();
+        let seen = async || scene.platform.get("app.example.com", "/api/instance", &[("cookie", &cookie)]).await.json();
+        let page = async || scene.platform.get("app.example.com", "/", &[("cookie", &cookie)]).await.text();
 
         let work = scene.alice.instance.begin_work(Work::Request);
         let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 600}"#).send().await.unwrap();
         assert_eq!(declared.status(), 200);
         let told = seen().await["work"].clone();
-        let start = scene.town.clock.now().0;
+        let start = scene.platform.clock.now().0;
         assert_eq!(
             told["open"],
             json!([{ "work": "request", "count": 1, "since_ms": start, "holds": true, "moved_at_ms": start }])
@@ -192,17 +192,17 @@ async fn the_owner_reads_why_it_is_awake_and_why_it_slept() {
 
         drop(work);
         assert_eq!(scene.inside("DELETE", "/jobs/build").send().await.unwrap().status(), 204);
-        scene.town.wait(MINUTE).await;
+        scene.platform.wait(MINUTE).await;
         let told = seen().await["work"].clone();
         assert_eq!(told["sleeps_at_ms"], json!(start + 300_000));
         assert_eq!(told["last"], json!({ "work": "job", "at_ms": start }));
-        scene.town.wait(FIVE_MINUTES).await;
+        scene.platform.wait(FIVE_MINUTES).await;
         let told = seen().await;
         assert_eq!((&told["fact"], &told["cause"]), (&json!("frozen"), &json!("idle")));
         assert_eq!(told["work"]["idle_since_ms"], json!(start));
         let shown = page().await;
         assert!(shown.contains("Last work") && shown.contains("A declared job, at"), "{shown}");
-        let history = scene.town.instances().history(scene.alice.instance.id, 1).await.unwrap();
+        let history = scene.platform.instances().history(scene.alice.instance.id, 1).await.unwrap();
         assert_eq!(history[0].last.unwrap().work, Work::Job);
         look_at_everything(&scene).await;
         assert_eq!(scene.fact(), Fact::Frozen, "reading wakes nothing");
@@ -216,15 +216,15 @@ async fn what_it_was_last_at_is_still_known_after_a_restart() {
     scene.say("a frame", &mut stream).await;
     scene.until_frozen().await;
     let before = scene.last();
-    scene.town.restart().await;
-    scene.alice.instance = scene.town.instances().all().pop().unwrap();
+    scene.platform.restart().await;
+    scene.alice.instance = scene.platform.instances().all().pop().unwrap();
     assert_eq!((scene.last(), before.unwrap().work), (before, Work::Stream));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_reads_the_same_on_the_command_line() {
     let scene = Scene::new().await;
-    let (app, config) = (scene.town.app.clone(), scene.town.app.config.clone());
+    let (app, config) = (scene.platform.app.clone(), scene.platform.app.config.clone());
     let shown = || {
         let shown = Command::new(env!("CARGO_BIN_EXE_berth"))
             .args(["instance", "show", "alice"])
@@ -251,7 +251,7 @@ async fn the_operator_reads_the_same_on_the_command_line() {
     }
     let work = [Work::Request, Work::Request, Work::AiCall].map(|work| scene.alice.instance.begin_work(work));
     let told = control_socket::ask_why(&socket, scene.alice.instance.id).await.unwrap().unwrap();
-    assert_eq!(told, scene.town.instances().ledger(&scene.alice.instance));
+    assert_eq!(told, scene.platform.instances().ledger(&scene.alice.instance));
     let text = shown();
     for line in
         ["at work    2 request, for", "at work    1 ai_call, for", "sleeps     not before what is at work has ended"]
@@ -259,7 +259,7 @@ async fn the_operator_reads_the_same_on_the_command_line() {
         assert!(text.contains(line), "{text}");
     }
     drop(work);
-    scene.town.wait(FIVE_MINUTES).await;
+    scene.platform.wait(FIVE_MINUTES).await;
     let text = shown();
     for line in
         ["fact       frozen (idle)", "last work  ai_call", "idle       for", "last at work: ai_call, 300 s before"]

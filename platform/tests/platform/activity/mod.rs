@@ -2,6 +2,6 @@
 
 mod calls;
 mod ledger;
+mod scenarios;
 mod scene;
-mod twelve;
 mod under_way;

@@ -24,7 +24,7 @@ pub const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 pub const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 
 pub struct Scene {
-    pub town: FakePlatform,
+    pub platform: FakePlatform,
     pub alice: Person,
     pub cookie: String,
     /// Where the programs inside reach the platform.
@@ -41,13 +41,13 @@ impl Scene {
         let running = CancellationToken::new();
         let model = serve(demo::router(), &running).await;
         // Nothing is settled by the clock on the wall: the model is spoken to where no key is set.
-        let town = FakePlatform::on(database, &[("BERTH_DEMO_LISTEN", model.to_string().leak())]).await;
-        town.app.quota.begin().await.unwrap();
-        let alice = town.settle_in("alice").await;
-        let cookie = town.instance_cookie(&alice).await;
-        let door = llm::router(town.app.clone()).merge(instance_api::router(town.app.clone()));
+        let platform = FakePlatform::on(database, &[("BERTH_DEMO_LISTEN", model.to_string().leak())]).await;
+        platform.app.quota.begin().await.unwrap();
+        let alice = platform.settle_in("alice").await;
+        let cookie = platform.instance_cookie(&alice).await;
+        let door = llm::router(platform.app.clone()).merge(instance_api::router(platform.app.clone()));
         let door = serve(door, &running).await;
-        Self { town, alice, cookie, door, _running: running.drop_guard() }
+        Self { platform, alice, cookie, door, _running: running.drop_guard() }
     }
 
     pub fn fact(&self) -> Fact {
@@ -55,12 +55,12 @@ impl Scene {
     }
 
     pub fn last(&self) -> Option<LastWork> {
-        self.town.instances().ledger(&self.alice.instance).last
+        self.platform.instances().ledger(&self.alice.instance).last
     }
 
     /// How many of `work` are open now.
     pub fn open(&self, work: Work) -> usize {
-        let ledger = self.town.instances().ledger(&self.alice.instance);
+        let ledger = self.platform.instances().ledger(&self.alice.instance);
         ledger.open.iter().find(|open| open.work == work).map_or(0, |open| open.count)
     }
 
@@ -77,19 +77,19 @@ impl Scene {
     /// Lets five minutes pass until it has fallen asleep over what does not move.
     pub async fn until_frozen(&self) {
         for _ in 0..100 {
-            self.town.wait(FIVE_MINUTES).await;
+            self.platform.wait(FIVE_MINUTES).await;
             if self.fact() == Fact::Frozen {
                 return;
             }
             // Buffers were still filling.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("still {:?}: {:?}", self.fact(), self.town.instances().ledger(&self.alice.instance));
+        panic!("still {:?}: {:?}", self.fact(), self.platform.instances().ledger(&self.alice.instance));
     }
 
     /// A connection on which a request with `head` and the first of `body` was sent.
     pub async fn request(&self, head: &str, body: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.town.address).await.unwrap();
+        let mut stream = TcpStream::connect(self.platform.address).await.unwrap();
         let (line, more) = head.split_once('\n').unwrap_or((head, ""));
         let cookie = &self.cookie;
         let head = format!(
@@ -110,7 +110,7 @@ impl Scene {
 
     /// The program says `text`, and the client has it.
     pub async fn say(&self, text: &'static str, stream: &mut TcpStream) {
-        self.town.said.send(text.into()).unwrap();
+        self.platform.said.send(text.into()).unwrap();
         read_until(stream, text).await;
     }
 
@@ -118,7 +118,7 @@ impl Scene {
         let mut request = format!("ws://{HOST}/websocket").into_client_request().unwrap();
         request.headers_mut().insert("cookie", self.cookie.parse().unwrap());
         request.headers_mut().insert("origin", format!("https://{HOST}").parse().unwrap());
-        let stream = TcpStream::connect(self.town.address).await.unwrap();
+        let stream = TcpStream::connect(self.platform.address).await.unwrap();
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
         self.until_open(Work::Request, 0).await;
         socket
@@ -126,7 +126,7 @@ impl Scene {
 
     /// A request of the program inside, with its own token and from its own address.
     pub fn inside(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        let token = self.town.host.spec(self.alice.instance.id).unwrap().token;
+        let token = self.platform.host.spec(self.alice.instance.id).unwrap().token;
         let url = format!("http://{}{path}", self.door);
         client(Some(self.alice.instance.address())).request(method.parse().unwrap(), url).bearer_auth(token)
     }
@@ -134,13 +134,13 @@ impl Scene {
     /// Its container has used `cpu` in all, and the loop has taken a sample.
     pub async fn used(&self, cpu: Duration) {
         let id = self.alice.instance.container().unwrap().to_string();
-        self.town.host.set_load(|load| load.containers = vec![ContainerLoad { id, cpu, memory: 1 }]);
-        self.town.instances().note_processors(&self.town.host.load().await.unwrap());
+        self.platform.host.set_load(|load| load.containers = vec![ContainerLoad { id, cpu, memory: 1 }]);
+        self.platform.instances().note_processors(&self.platform.host.load().await.unwrap());
     }
 
     /// What is written of its changes, oldest first, without the first awakening.
     pub async fn changes(&self) -> Vec<(Fact, berth::instances::Cause)> {
-        let history = self.town.instances().history(self.alice.instance.id, 100).await.unwrap();
+        let history = self.platform.instances().history(self.alice.instance.id, 100).await.unwrap();
         let mut told: Vec<_> = history.iter().map(|change| (change.to, change.cause)).collect();
         told.reverse();
         told.remove(0);

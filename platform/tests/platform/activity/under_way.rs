@@ -19,7 +19,7 @@ async fn comments_of_an_event_stream_keep_nobody_awake_and_events_do() {
         let mut stream = scene.flow("text/event-stream").await;
         for _ in 0..6 {
             scene.say(text, &mut stream).await;
-            scene.town.wait(MINUTE).await;
+            scene.platform.wait(MINUTE).await;
         }
         assert_eq!(scene.fact(), fact, "{text:?}");
     }
@@ -56,15 +56,15 @@ async fn an_upload_that_its_client_held_up_goes_on_although_the_instance_fell_as
 async fn who_put_it_to_sleep_is_not_overruled_by_what_was_under_way() {
     let scene = Scene::new().await;
     let mut stream = scene.flow("video/mp4").await;
-    scene.town.instances().sleep(&scene.alice.instance, Wish::Frozen, Cause::OwnerAsked).await.unwrap();
+    scene.platform.instances().sleep(&scene.alice.instance, Wish::Frozen, Cause::OwnerAsked).await.unwrap();
     until(&scene.alice.instance, |status| status.fact == Fact::Frozen).await;
     // What was in the buffers still comes.
     scene.say("the last frame", &mut stream).await;
-    scene.town.look().await;
+    scene.platform.look().await;
     assert_eq!(scene.fact(), Fact::Frozen);
-    assert_eq!(scene.town.host.calls(Verb::Thaw), 0);
+    assert_eq!(scene.platform.host.calls(Verb::Thaw), 0);
     // The next visit wakes it, and the stream goes on where it was.
-    let page = scene.town.get(HOST, "/", &[("cookie", &scene.cookie)]).await;
+    let page = scene.platform.get(HOST, "/", &[("cookie", &scene.cookie)]).await;
     assert_eq!(page.status, 200);
     scene.say("the next frame", &mut stream).await;
 }
@@ -77,7 +77,7 @@ async fn a_silent_websocket_lets_it_sleep_pings_do_not_wake_it_and_a_message_doe
     socket.send(Message::Ping("still there?".into())).await.unwrap();
     // The programs of this world answer also while they are frozen.
     assert!(socket.next().await.unwrap().unwrap().is_pong());
-    scene.town.look().await;
+    scene.platform.look().await;
     assert_eq!(scene.fact(), Fact::Frozen);
     socket.send(Message::text("wake up")).await.unwrap();
     assert_eq!(until(&scene.alice.instance, |status| status.fact == Fact::Awake).await.cause, Cause::Visit);
@@ -98,13 +98,13 @@ async fn a_probe_of_a_sleeper_wakes_nothing_and_one_of_the_awake_leaves_no_trace
     let scene = Scene::new().await;
     let before = scene.last();
     let probe = ("cookie", scene.cookie.as_str());
-    assert_eq!(scene.town.send("HEAD", HOST, "/", &[probe], "").await.status, 200);
+    assert_eq!(scene.platform.send("HEAD", HOST, "/", &[probe], "").await.status, 200);
     assert_eq!(scene.last(), before);
     scene.until_frozen().await;
-    assert_eq!(scene.town.send("HEAD", HOST, "/", &[probe], "").await.status, 503);
-    scene.town.look().await;
+    assert_eq!(scene.platform.send("HEAD", HOST, "/", &[probe], "").await.status, 503);
+    scene.platform.look().await;
     assert_eq!(scene.fact(), Fact::Frozen);
-    assert_eq!(scene.town.host.calls(Verb::Thaw), 0);
+    assert_eq!(scene.platform.host.calls(Verb::Thaw), 0);
 }
 
 #[tokio::test]
@@ -114,26 +114,26 @@ async fn a_job_lasts_until_it_is_ended_or_comes_to_its_limit() {
         scene.inside("PUT", &format!("/jobs/{name}")).body(format!("{{\"for_seconds\": {seconds}}}")).send()
     };
     assert_eq!(declare("build", 3600).await.unwrap().status(), 200);
-    scene.town.wait(HALF_AN_HOUR).await;
+    scene.platform.wait(HALF_AN_HOUR).await;
     assert_eq!(scene.fact(), Fact::Awake);
     // Again: it counts from now.
     assert_eq!(declare("build", 3600).await.unwrap().status(), 200);
-    scene.town.wait(HALF_AN_HOUR * 2 - MINUTE).await;
+    scene.platform.wait(HALF_AN_HOUR * 2 - MINUTE).await;
     assert_eq!(scene.fact(), Fact::Awake);
-    scene.town.wait(FIVE_MINUTES).await;
+    scene.platform.wait(FIVE_MINUTES).await;
     assert_eq!(scene.fact(), Fact::Awake, "idleness counts from its limit");
-    scene.town.wait(MINUTE).await;
+    scene.platform.wait(MINUTE).await;
     assert_eq!(scene.fact(), Fact::Frozen);
 
     let scene = Scene::new().await;
     let declare = |name: &str| scene.inside("PUT", &format!("/jobs/{name}")).body(r#"{"for_seconds": 3600}"#).send();
     assert_eq!(declare("build").await.unwrap().status(), 200);
-    scene.town.wait(HALF_AN_HOUR).await;
+    scene.platform.wait(HALF_AN_HOUR).await;
     let end = async |name| scene.inside("DELETE", &format!("/jobs/{name}")).send().await.unwrap().status().as_u16();
     assert_eq!((end("other").await, end("build").await, end("build").await), (404, 204, 404));
-    scene.town.wait(FIVE_MINUTES - MINUTE).await;
+    scene.platform.wait(FIVE_MINUTES - MINUTE).await;
     assert_eq!(scene.fact(), Fact::Awake, "ending it was its last work");
-    scene.town.wait(MINUTE).await;
+    scene.platform.wait(MINUTE).await;
     assert_eq!(scene.fact(), Fact::Frozen);
 }
 
@@ -160,7 +160,7 @@ async fn a_job_that_cannot_be_is_refused_with_a_sentence() {
     let stranger = scene.inside("PUT", "/jobs/build").bearer_auth("another").body(r#"{"for_seconds": 60}"#);
     assert_eq!(stranger.send().await.unwrap().status(), 401);
     assert_eq!(scene.inside("POST", "/jobs/build").send().await.unwrap().status(), 405);
-    assert_eq!(scene.town.instances().jobs(&scene.alice.instance).len(), 16);
+    assert_eq!(scene.platform.instances().jobs(&scene.alice.instance).len(), 16);
 }
 
 #[tokio::test]
@@ -169,22 +169,22 @@ async fn a_job_outlives_the_platform_and_not_its_own_program() {
         let mut scene = Scene::on(database).await;
         let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 7200}"#).send().await.unwrap();
         assert_eq!(declared.status(), 200);
-        scene.town.restart().await;
-        scene.alice.instance = scene.town.instances().all().pop().unwrap();
-        scene.town.wait(HALF_AN_HOUR).await;
+        scene.platform.restart().await;
+        scene.alice.instance = scene.platform.instances().all().pop().unwrap();
+        scene.platform.wait(HALF_AN_HOUR).await;
         assert_eq!(scene.fact(), Fact::Awake);
-        let jobs = scene.town.instances().jobs(&scene.alice.instance);
+        let jobs = scene.platform.instances().jobs(&scene.alice.instance);
         assert_eq!((jobs.len(), jobs[0].name.as_str()), (1, "build"));
 
-        scene.town.host.crash(scene.alice.instance.id, ContainerExit { code: 1, out_of_memory: false });
-        scene.town.look().await;
+        scene.platform.host.crash(scene.alice.instance.id, ContainerExit { code: 1, out_of_memory: false });
+        scene.platform.look().await;
         assert_eq!(scene.changes().await, [(Fact::Stopped, Cause::FoundSo)], "a job starts nothing that has ended");
-        assert_eq!(scene.town.host.calls(Verb::Start), 1);
-        assert!(scene.town.instances().jobs(&scene.alice.instance).is_empty());
-        scene.town.restart().await;
-        let instance = scene.town.instances().all().pop().unwrap();
-        assert!(scene.town.instances().jobs(&instance).is_empty(), "nor is it remembered");
-        let seen = berth::containers::ContainerHost::inspect(&scene.town.host, instance.id).await.unwrap();
+        assert_eq!(scene.platform.host.calls(Verb::Start), 1);
+        assert!(scene.platform.instances().jobs(&scene.alice.instance).is_empty());
+        scene.platform.restart().await;
+        let instance = scene.platform.instances().all().pop().unwrap();
+        assert!(scene.platform.instances().jobs(&instance).is_empty(), "nor is it remembered");
+        let seen = berth::containers::ContainerHost::inspect(&scene.platform.host, instance.id).await.unwrap();
         assert_eq!(seen.container.unwrap().state, ContainerState::Stopped);
     }
 }
@@ -195,15 +195,15 @@ async fn a_job_past_its_limit_keeps_nobody_from_being_deleted() {
         let mut scene = Scene::on(database).await;
         let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 60}"#).send().await.unwrap();
         assert_eq!(declared.status(), 200);
-        scene.town.wait(MINUTE).await;
+        scene.platform.wait(MINUTE).await;
         // Nobody remembers it, and its row is still there.
-        scene.town.restart().await;
-        let (accounts, modules) = (scene.town.app.accounts.clone(), scene.town.app.modules.clone());
+        scene.platform.restart().await;
+        let (accounts, modules) = (scene.platform.app.accounts.clone(), scene.platform.app.modules.clone());
         accounts.schedule_deletion_of(&scene.alice.instance.handle, "operator").await.unwrap();
-        scene.town.look().await;
+        scene.platform.look().await;
         assert_eq!(accounts.advance_deletions(&modules).await.unwrap(), 0);
-        scene.town.wait(HALF_AN_HOUR * 48 * 8).await;
+        scene.platform.wait(HALF_AN_HOUR * 48 * 8).await;
         assert_eq!(accounts.advance_deletions(&modules).await.unwrap(), 1);
-        assert!(scene.town.instances().all().is_empty());
+        assert!(scene.platform.instances().all().is_empty());
     }
 }

@@ -16,15 +16,15 @@ fn head(cookie: &str, bytes: usize, more: &str) -> String {
 
 #[tokio::test]
 async fn expect_100_continue_is_answered_when_the_instance_is_awake() {
-    let (town, alice, cookie) = at_home().await;
-    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
-    let mut stream = TcpStream::connect(town.address).await.unwrap();
+    let (platform, alice, cookie) = at_home().await;
+    put_to_sleep(&platform, &alice, Wish::Stopped, Fact::Stopped).await;
+    platform.host.hold(Verb::Start, HoldPoint::BeforeEffect);
+    let mut stream = TcpStream::connect(platform.address).await.unwrap();
     stream.write_all(head(&cookie, 5, "Expect: 100-continue\r\n").as_bytes()).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Waking).await;
     let mut answer = [0; 1024];
     assert!(tokio::time::timeout(QUIET, stream.read(&mut answer)).await.is_err(), "it is not awake yet");
-    town.host.release(Verb::Start);
+    platform.host.release(Verb::Start);
     let n = stream.read(&mut answer).await.unwrap();
     assert_eq!(&answer[..n], b"HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"hello").await.unwrap();
@@ -35,10 +35,10 @@ async fn expect_100_continue_is_answered_when_the_instance_is_awake() {
 
 #[tokio::test]
 async fn a_large_upload_is_not_buffered_while_the_instance_wakes() {
-    let (town, alice, cookie) = at_home().await;
-    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
-    let stream = TcpStream::connect(town.address).await.unwrap();
+    let (platform, alice, cookie) = at_home().await;
+    put_to_sleep(&platform, &alice, Wish::Stopped, Fact::Stopped).await;
+    platform.host.hold(Verb::Start, HoldPoint::BeforeEffect);
+    let stream = TcpStream::connect(platform.address).await.unwrap();
     let (mut answer, mut upload) = stream.into_split();
     upload.write_all(head(&cookie, UPLOAD, "").as_bytes()).await.unwrap();
     let piece = vec![b'x'; 64 << 10];
@@ -47,7 +47,7 @@ async fn a_large_upload_is_not_buffered_while_the_instance_wakes() {
         sent += n.unwrap();
         assert!(sent < KERNEL, "{sent} bytes were buffered while the program could not read them");
     }
-    town.host.release(Verb::Start);
+    platform.host.release(Verb::Start);
     while sent < UPLOAD {
         sent += upload.write(&piece[..piece.len().min(UPLOAD - sent)]).await.unwrap();
     }

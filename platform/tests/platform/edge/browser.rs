@@ -8,17 +8,17 @@ const REQUESTED: &str = "/echo?a=b%20c#d";
 
 /// Opens a page of a sleeping instance, lets it wake, and returns the address that the browser shows in the end.
 async fn wait_for_it(flags: &[&str]) -> String {
-    let town = FakePlatform::new(&[CaddyProxy::own_port()]).await;
-    let alice = town.settle_in("alice").await;
-    let front = CaddyProxy::of(&town).await;
+    let platform = FakePlatform::new(&[CaddyProxy::own_port()]).await;
+    let alice = platform.settle_in("alice").await;
+    let front = CaddyProxy::of(&platform).await;
     let visitor = ChromiumUser::before(&front, flags).await;
     let origin = front.origin(HOST);
-    visitor.take_cookie(&origin, &town.instance_cookie(&alice).await).await;
-    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
+    visitor.take_cookie(&origin, &platform.instance_cookie(&alice).await).await;
+    put_to_sleep(&platform, &alice, Wish::Stopped, Fact::Stopped).await;
+    platform.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     visitor.goto(&format!("{origin}{REQUESTED}")).await;
     visitor.until_it_says("Waking alice").await;
-    town.host.release(Verb::Start);
+    platform.host.release(Verb::Start);
     visitor.until_it_says("\"uri\":\"/echo?a=b%20c\"").await;
     visitor.url().await.strip_prefix(&origin).expect("still on its host").to_owned()
 }

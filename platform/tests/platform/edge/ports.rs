@@ -19,7 +19,7 @@ const HOST: &str = "alice.example.com";
 const PAGE: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
 
 struct Scene {
-    town: FakePlatform,
+    platform: FakePlatform,
     alice: Person,
     /// The owner's session cookie of the instance's host.
     cookie: String,
@@ -29,14 +29,14 @@ struct Scene {
 
 /// An instance with a second program on a port that is closed.
 async fn scene() -> Scene {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    let cookie = town.instance_cookie(&alice).await;
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    let cookie = platform.instance_cookie(&alice).await;
     let listener = TcpListener::bind(SocketAddr::from((alice.instance.address(), 0))).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let program = Router::new().fallback(any(told));
     tokio::spawn(async move { axum::serve(listener, program).await });
-    Scene { town, alice, cookie, port }
+    Scene { platform, alice, cookie, port }
 }
 
 /// The second program: echoes the request it received.
@@ -51,7 +51,7 @@ async fn told(request: Request) -> String {
 impl Scene {
     async fn open(&self, ports: &str) {
         let ports = PortList::parse(ports).unwrap();
-        self.town.instances().set_ports(&self.alice.instance, &ports).await.unwrap();
+        self.platform.instances().set_ports(&self.alice.instance, &ports).await.unwrap();
     }
 
     async fn open_it(&self) {
@@ -68,21 +68,22 @@ impl Scene {
 
     /// Follows the hand-off to `host` as a browser that is logged in on the app host; the session cookie it gets.
     async fn hand_off(&self, host: &str) -> String {
-        let sent = self.town.get(host, "/deep?x=1", &[PAGE]).await;
+        let sent = self.platform.get(host, "/deep?x=1", &[PAGE]).await;
         assert_eq!(sent.status, 302);
         let pending = sent.header("set-cookie").split(';').next().unwrap().to_owned();
         let app = format!("__Host-berth={}", self.alice.signed_in.session.reveal());
         let path = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
-        let handed = self.town.get("app.example.com", &path, &[("cookie", &app), PAGE]).await;
+        let handed = self.platform.get("app.example.com", &path, &[("cookie", &app), PAGE]).await;
         let back = handed.header("location").strip_prefix(&format!("https://{host}")).expect(host).to_owned();
-        let home = self.town.get(host, &back, &[("cookie", &pending), PAGE]).await;
+        let home = self.platform.get(host, &back, &[("cookie", &pending), PAGE]).await;
         assert_eq!((home.status, home.header("location")), (303, "/deep?x=1"));
         home.header("set-cookie").split(';').next().unwrap().to_owned()
     }
 
     async fn asked_by_caddy(&self, host: &str) -> u16 {
         use tower::ServiceExt as _;
-        let ask = Router::new().route("/ask", axum::routing::get(berth::edge::ask)).with_state(self.town.app.clone());
+        let ask =
+            Router::new().route("/ask", axum::routing::get(berth::edge::ask)).with_state(self.platform.app.clone());
         let request = Request::get(format!("/ask?domain={host}")).body(axum::body::Body::empty()).unwrap();
         ask.oneshot(request).await.unwrap().status().as_u16()
     }
@@ -91,26 +92,26 @@ impl Scene {
 #[tokio::test]
 async fn a_port_is_closed_until_its_owner_opens_it() {
     let scene = scene().await;
-    let (town, host, cookie) = (&scene.town, scene.host(), ("cookie", scene.cookie.as_str()));
-    let page = town.get(&host, "/", &[PAGE]).await;
+    let (platform, host, cookie) = (&scene.platform, scene.host(), ("cookie", scene.cookie.as_str()));
+    let page = platform.get(&host, "/", &[PAGE]).await;
     assert_eq!(page.status, 404);
     assert!(page.text().contains("not open"), "{}", page.text());
     assert_eq!(scene.asked_by_caddy(&host).await, 403, "no certificate for a name that shows nothing");
     // While no port is open, the path belongs to the instance's own program.
-    let own = town.get(HOST, &format!("/echo/..{}", scene.path("/")), &[cookie]).await;
+    let own = platform.get(HOST, &format!("/echo/..{}", scene.path("/")), &[cookie]).await;
     assert_eq!(own.status, 404, "{}", own.text());
 
     scene.open_it().await;
     assert_eq!(scene.asked_by_caddy(&host).await, 200);
     assert_eq!(scene.asked_by_caddy(&format!("3000--{HOST}")).await, 403);
     assert_eq!(scene.asked_by_caddy(&format!("{}--nobody.example.com", scene.port)).await, 403);
-    assert_eq!(town.get(&host, "/", &[PAGE]).await.status, 302, "to log in");
-    assert!(town.get(HOST, &scene.path("/x"), &[cookie]).await.text().starts_with("second program: GET /x\n"));
-    let other = town.get(HOST, "/_port/3000/", &[cookie, PAGE]).await;
+    assert_eq!(platform.get(&host, "/", &[PAGE]).await.status, 302, "to log in");
+    assert!(platform.get(HOST, &scene.path("/x"), &[cookie]).await.text().starts_with("second program: GET /x\n"));
+    let other = platform.get(HOST, "/_port/3000/", &[cookie, PAGE]).await;
     assert_eq!(other.status, 404);
 
     scene.open("").await;
-    assert_eq!(town.get(&host, "/", &[PAGE]).await.status, 404, "closed at once");
+    assert_eq!(platform.get(&host, "/", &[PAGE]).await.status, 404, "closed at once");
     assert_eq!(scene.asked_by_caddy(&host).await, 403);
 }
 
@@ -119,16 +120,16 @@ async fn below_a_path_the_program_gets_the_prefix_in_a_header() {
     let scene = scene().await;
     scene.open_it().await;
     let sent = [("cookie", scene.cookie.as_str()), ("x-forwarded-prefix", "/forged")];
-    let told = scene.town.get(HOST, &scene.path("/a/b?c=%2F"), &sent).await.text();
+    let told = scene.platform.get(HOST, &scene.path("/a/b?c=%2F"), &sent).await.text();
     assert!(told.starts_with("second program: GET /a/b?c=%2F\n"), "{told}");
     let prefix = format!("x-forwarded-prefix: /_port/{}\n", scene.port);
     assert!(told.contains(&prefix) && !told.contains("forged"), "{told}");
     assert!(told.contains("x-berth-user: alice\n") && !told.contains("__Host-berth"), "{told}");
     // Without the slash, relative links of the page would resolve wrongly.
-    let moved = scene.town.get(HOST, &scene.path("?x=1"), &[("cookie", &scene.cookie), PAGE]).await;
+    let moved = scene.platform.get(HOST, &scene.path("?x=1"), &[("cookie", &scene.cookie), PAGE]).await;
     assert_eq!((moved.status, moved.header("location")), (308, scene.path("/?x=1").as_str()));
     // The instance's own program has its own paths.
-    let own = scene.town.get(HOST, "/echo", &[("cookie", &scene.cookie)]).await;
+    let own = scene.platform.get(HOST, "/echo", &[("cookie", &scene.cookie)]).await;
     assert_eq!(own.json()["uri"], "/echo");
 }
 
@@ -136,62 +137,62 @@ async fn below_a_path_the_program_gets_the_prefix_in_a_header() {
 async fn a_ports_host_is_an_origin_with_a_session_of_its_own() {
     let scene = scene().await;
     scene.open_it().await;
-    let (town, host) = (&scene.town, scene.host());
-    let stranger = town.get(&host, "/", &[("cookie", &scene.cookie)]).await;
+    let (platform, host) = (&scene.platform, scene.host());
+    let stranger = platform.get(&host, "/", &[("cookie", &scene.cookie)]).await;
     assert_eq!(stranger.status, 401, "the session of the instance's own host is no good here");
     let cookie = scene.hand_off(&host).await;
-    assert_eq!(town.get(HOST, "/echo", &[("cookie", &cookie)]).await.status, 401, "nor the other way round");
-    let told = town.get(&host, "/_port/3000/x", &[("cookie", &cookie), PAGE]).await.text();
+    assert_eq!(platform.get(HOST, "/echo", &[("cookie", &cookie)]).await.status, 401, "nor the other way round");
+    let told = platform.get(&host, "/_port/3000/x", &[("cookie", &cookie), PAGE]).await.text();
     assert!(told.starts_with("second program: GET /_port/3000/x\n"), "nothing is taken off a path here: {told}");
     assert!(told.contains(&format!("x-forwarded-host: {host}\n")) && !told.contains("x-forwarded-prefix"), "{told}");
     let (theirs, own) = (format!("https://{HOST}"), format!("https://{host}"));
     for (origin, status) in [(theirs.as_str(), 403), (own.as_str(), 200)] {
-        let answer = town.send("POST", &host, "/", &[("cookie", &cookie), ("origin", origin)], "x").await;
+        let answer = platform.send("POST", &host, "/", &[("cookie", &cookie), ("origin", origin)], "x").await;
         assert_eq!(answer.status, status, "from {origin}");
     }
     let crossing = [("cookie", scene.cookie.as_str()), ("origin", own.as_str())];
-    assert_eq!(town.send("POST", HOST, "/echo", &crossing, "x").await.status, 403, "a port's page is a sibling's");
+    assert_eq!(platform.send("POST", HOST, "/echo", &crossing, "x").await.status, 403, "a port's page is a sibling's");
 }
 
 #[tokio::test]
 async fn a_port_is_for_the_owner_alone() {
     let scene = scene().await;
     scene.open_it().await;
-    let (town, host) = (&scene.town, scene.host());
-    let bob = town.settle_in("bob").await;
-    let bobs = town.instance_cookie(&bob).await;
+    let (platform, host) = (&scene.platform, scene.host());
+    let bob = platform.settle_in("bob").await;
+    let bobs = platform.instance_cookie(&bob).await;
     let app = format!("__Host-berth={}", bob.signed_in.session.reveal());
     for cookie in [&bobs, &app] {
-        assert_eq!(town.get(&host, "/", &[("cookie", cookie)]).await.status, 401);
-        assert_eq!(town.get(HOST, &scene.path("/"), &[("cookie", cookie)]).await.status, 401);
+        assert_eq!(platform.get(&host, "/", &[("cookie", cookie)]).await.status, 401);
+        assert_eq!(platform.get(HOST, &scene.path("/"), &[("cookie", cookie)]).await.status, 401);
     }
-    let sent = town.get(&host, "/", &[PAGE]).await;
+    let sent = platform.get(&host, "/", &[PAGE]).await;
     let path = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
-    let refused = town.get("app.example.com", &path, &[("cookie", &app), PAGE]).await;
+    let refused = platform.get("app.example.com", &path, &[("cookie", &app), PAGE]).await;
     assert_eq!(refused.status, 403);
     assert!(refused.text().contains("opens only for its owner"), "{}", refused.text());
     let theirs = format!("{}--bob.example.com", scene.port);
-    assert_eq!(town.get(&theirs, "/", &[("cookie", &bobs)]).await.status, 404, "it is open in one instance alone");
+    assert_eq!(platform.get(&theirs, "/", &[("cookie", &bobs)]).await.status, 404, "it is open in one instance alone");
 }
 
 #[tokio::test]
 async fn a_visit_to_a_port_wakes_the_instance_and_a_passive_request_does_not() {
     let scene = scene().await;
     scene.open_it().await;
-    let (town, host) = (&scene.town, scene.host());
+    let (platform, host) = (&scene.platform, scene.host());
     let cookie = scene.hand_off(&host).await;
-    town.instances().sleep(&scene.alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+    platform.instances().sleep(&scene.alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
     until(&scene.alice.instance, |s| s.fact == Fact::Stopped).await;
-    town.instances().settled().await;
-    let starts = town.host.calls(Verb::Start);
+    platform.instances().settled().await;
+    let starts = platform.host.calls(Verb::Start);
     for (host, path, cookie) in
         [(host.as_str(), "/favicon.ico", &cookie), (HOST, scene.path("/favicon.ico").as_str(), &scene.cookie)]
     {
-        assert_eq!(town.get(host, path, &[("cookie", cookie)]).await.status, 503, "{host}{path}");
+        assert_eq!(platform.get(host, path, &[("cookie", cookie)]).await.status, 503, "{host}{path}");
     }
-    assert_eq!(town.get(&host, "/.berth/status", &[("cookie", &scene.cookie)]).await.status, 401);
-    assert_eq!(town.host.calls(Verb::Start), starts);
-    let told = town.get(&host, "/x", &[("cookie", &cookie)]).await;
+    assert_eq!(platform.get(&host, "/.berth/status", &[("cookie", &scene.cookie)]).await.status, 401);
+    assert_eq!(platform.host.calls(Verb::Start), starts);
+    let told = platform.get(&host, "/x", &[("cookie", &cookie)]).await;
     assert!(told.text().starts_with("second program: GET /x\n"), "held until it was awake: {}", told.text());
     assert!(told.header("server-timing").starts_with("wake;desc=stopped;dur="));
 }
@@ -200,7 +201,7 @@ async fn a_visit_to_a_port_wakes_the_instance_and_a_passive_request_does_not() {
 async fn a_port_without_a_listener_explains_how_to_listen() {
     let scene = scene().await;
     scene.open(&format!("{}, 1025", scene.port)).await;
-    let page = scene.town.get(HOST, "/_port/1025/", &[("cookie", &scene.cookie), PAGE]).await;
+    let page = scene.platform.get(HOST, "/_port/1025/", &[("cookie", &scene.cookie), PAGE]).await;
     assert_eq!(page.status, 502);
     assert!(page.text().contains("listen on all addresses"), "{}", page.text());
     assert!(scene.alice.instance.is_awake(), "the instance itself is well");
@@ -211,9 +212,9 @@ async fn connections_of_one_port_are_never_used_for_another() {
     let scene = scene().await;
     scene.open_it().await;
     for n in 0..20 {
-        let own = scene.town.get(HOST, "/echo", &[("cookie", &scene.cookie)]).await;
+        let own = scene.platform.get(HOST, "/echo", &[("cookie", &scene.cookie)]).await;
         assert_eq!(own.json()["uri"], "/echo", "{n}");
-        let second = scene.town.get(HOST, &scene.path("/echo"), &[("cookie", &scene.cookie)]).await;
+        let second = scene.platform.get(HOST, &scene.path("/echo"), &[("cookie", &scene.cookie)]).await;
         assert!(second.text().starts_with("second program: GET /echo\n"), "{n}: {}", second.text());
     }
 }
@@ -236,7 +237,7 @@ async fn a_websocket_passes_by_a_ports_host() {
     scene.open(&port.to_string()).await;
     let host = format!("{port}--{HOST}");
     let cookie = scene.hand_off(&host).await;
-    let mut stream = TcpStream::connect(scene.town.address).await.unwrap();
+    let mut stream = TcpStream::connect(scene.platform.address).await.unwrap();
     let head = format!(
         "GET / HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nOrigin: https://{host}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
     );
@@ -254,9 +255,10 @@ async fn a_websocket_passes_by_a_ports_host() {
 async fn open_ports_outlast_a_restart() {
     let mut scene = scene().await;
     scene.open_it().await;
-    scene.town.restart().await;
-    until(&scene.town.instances().by_handle(&scene.alice.instance.handle).unwrap(), |s| s.fact == Fact::Awake).await;
-    let told = scene.town.get(HOST, &scene.path("/x"), &[("cookie", &scene.cookie)]).await.text();
+    scene.platform.restart().await;
+    until(&scene.platform.instances().by_handle(&scene.alice.instance.handle).unwrap(), |s| s.fact == Fact::Awake)
+        .await;
+    let told = scene.platform.get(HOST, &scene.path("/x"), &[("cookie", &scene.cookie)]).await.text();
     assert!(told.starts_with("second program: GET /x\n"), "{told}");
 }
 
@@ -264,17 +266,17 @@ async fn open_ports_outlast_a_restart() {
 async fn webhooks_reach_only_the_program_on_the_contracts_port() {
     let scene = scene().await;
     scene.open_it().await;
-    let (town, host) = (&scene.town, scene.host());
+    let (platform, host) = (&scene.platform, scene.host());
     let id = scene.alice.instance.id;
-    town.app.webhooks.open_path(id, "/hooks/a", berth::webhooks::PathSuffix::None).await.unwrap();
-    assert_eq!(town.send("POST", HOST, "/hooks/a", &[], "x").await.status, 202);
-    assert_eq!(town.send("POST", &host, "/hooks/a", &[], "x").await.status, 401);
+    platform.app.webhooks.open_path(id, "/hooks/a", berth::webhooks::PathSuffix::None).await.unwrap();
+    assert_eq!(platform.send("POST", HOST, "/hooks/a", &[], "x").await.status, 202);
+    assert_eq!(platform.send("POST", &host, "/hooks/a", &[], "x").await.status, 401);
 }
 
 #[tokio::test]
 async fn ports_are_opened_on_the_dashboard_and_by_the_api() {
-    let town = FakePlatform::new(&[]).await;
-    let mut alice = WebClient::of(&town.app);
+    let platform = FakePlatform::new(&[]).await;
+    let mut alice = WebClient::of(&platform.app);
     alice.sign_up("handle=alice").await;
     assert_eq!(
         alice.get("/api/instance/ports").await.json().await,
@@ -294,7 +296,7 @@ async fn ports_are_opened_on_the_dashboard_and_by_the_api() {
         let page = page.text().await;
         assert!(page.contains(sentence) && page.contains(&format!("value=\"{typed}\"")), "{typed}: {page}");
     }
-    let instance = town.instances().by_handle(&berth::handle::Handle::parse("alice").unwrap()).unwrap();
+    let instance = platform.instances().by_handle(&berth::handle::Handle::parse("alice").unwrap()).unwrap();
     let own = instance.socket().port();
     let taken =
         alice.send_json(Method::PUT, "/api/instance/ports", &serde_json::json!({ "ports": own.to_string() })).await;

@@ -6,16 +6,16 @@ use berth_testing::web_client::WebClient;
 
 /// A person with a sleeping instance and a browser that is logged out.
 async fn away() -> (FakePlatform, WebClient, std::sync::Arc<berth::instances::Instance>) {
-    let town = FakePlatform::new(&[]).await;
-    let mut alice = WebClient::of(&town.app);
+    let platform = FakePlatform::new(&[]).await;
+    let mut alice = WebClient::of(&platform.app);
     alice.sign_up("handle=alice").await;
-    let instance = town.instances().by_handle(&berth::handle::Handle::parse("alice").unwrap()).unwrap();
+    let instance = platform.instances().by_handle(&berth::handle::Handle::parse("alice").unwrap()).unwrap();
     until(&instance, |s| s.fact == Fact::Awake).await;
-    town.instances().sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+    platform.instances().sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
     until(&instance, |s| s.fact == Fact::Stopped).await;
-    town.instances().settled().await;
+    platform.instances().settled().await;
     alice.post("/log-out", "").await;
-    (town, alice, instance)
+    (platform, alice, instance)
 }
 
 fn on_the_way_to(host: &str) -> String {
@@ -35,11 +35,11 @@ async fn log_in(visitor: &mut WebClient, host: &str) -> String {
 
 #[tokio::test]
 async fn the_instance_wakes_as_soon_as_its_owner_has_logged_in() {
-    let (town, mut alice, instance) = away().await;
+    let (platform, mut alice, instance) = away().await;
     alice.get(&format!("/log-in?next={}", on_the_way_to("alice.example.com"))).await;
     let options = alice.post_json("/log-in/challenge", &serde_json::json!({})).await;
     assert_eq!(options.status, 200);
-    town.look().await;
+    platform.look().await;
     assert_eq!(instance.fact(), Fact::Stopped, "so far no proof of identity is needed");
     log_in(&mut alice, "alice.example.com").await;
     // Before the hand-off was requested.
@@ -48,8 +48,8 @@ async fn the_instance_wakes_as_soon_as_its_owner_has_logged_in() {
 
 #[tokio::test]
 async fn a_log_in_that_leads_elsewhere_wakes_nothing() {
-    let (town, mut alice, instance) = away().await;
-    let mut bob = WebClient::of(&town.app);
+    let (platform, mut alice, instance) = away().await;
+    let mut bob = WebClient::of(&platform.app);
     bob.sign_up("handle=bobby").await;
     for host in ["", "bobby.example.com", "app.example.com", "evil.test"] {
         log_in(&mut alice, host).await;
@@ -57,6 +57,6 @@ async fn a_log_in_that_leads_elsewhere_wakes_nothing() {
     }
     bob.post("/log-out", "").await;
     log_in(&mut bob, "alice.example.com").await;
-    town.look().await;
+    platform.look().await;
     assert_eq!(instance.fact(), Fact::Stopped);
 }

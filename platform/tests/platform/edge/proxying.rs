@@ -22,26 +22,26 @@ const HOST: &str = "alice.example.com";
 const ORIGIN: &str = "https://alice.example.com";
 
 async fn home_of(port: u16, settings: &[(&'static str, &'static str)]) -> (FakePlatform, Person, String) {
-    let town = FakePlatform::with_programs_on(port, settings).await;
-    let alice = town.settle_in("alice").await;
-    let cookie = town.instance_cookie(&alice).await;
-    (town, alice, cookie)
+    let platform = FakePlatform::with_programs_on(port, settings).await;
+    let alice = platform.settle_in("alice").await;
+    let cookie = platform.instance_cookie(&alice).await;
+    (platform, alice, cookie)
 }
 
 fn get_of(path: &str, cookie: &str, more: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\n{more}\r\n").into_bytes()
 }
 
-async fn wire(town: &FakePlatform) -> Wire<TcpStream> {
-    Wire::on(TcpStream::connect(town.address).await.unwrap())
+async fn wire(platform: &FakePlatform) -> Wire<TcpStream> {
+    Wire::on(TcpStream::connect(platform.address).await.unwrap())
 }
 
 #[tokio::test]
 async fn trailers_reach_a_client_that_accepts_them_without_forbidden_fields() {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum, set-cookie\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\nSet-Cookie: a=1\r\n\r\n";
     let program = RawProgram::start(move |_: &Seen| vec![Act::Say(answer.as_bytes().to_vec())]).await;
-    let (town, _alice, cookie) = home_of(program.port, &[]).await;
-    let mut stream = TcpStream::connect(town.address).await.unwrap();
+    let (platform, _alice, cookie) = home_of(program.port, &[]).await;
+    let mut stream = TcpStream::connect(platform.address).await.unwrap();
     stream.write_all(&get_of("/", &cookie, "TE: trailers\r\nConnection: close, te\r\n")).await.unwrap();
     let mut said = String::new();
     stream.read_to_string(&mut said).await.unwrap();
@@ -60,9 +60,9 @@ async fn coalesced_chunks_arrive_whole_in_order_and_with_their_trailers() {
     let answer =
         format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n{chunks}0\r\nx-sum: 7\r\n\r\n");
     let program = RawProgram::start(move |_: &Seen| vec![Act::Say(answer.clone().into_bytes())]).await;
-    let (town, _alice, cookie) = home_of(program.port, &[]).await;
+    let (platform, _alice, cookie) = home_of(program.port, &[]).await;
     for _ in 0..2 {
-        let stream = TcpStream::connect(town.address).await.unwrap();
+        let stream = TcpStream::connect(platform.address).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let request = hyper::Request::get("/").header("host", HOST).header("cookie", &cookie).header("te", "trailers");
@@ -76,8 +76,8 @@ async fn coalesced_chunks_arrive_whole_in_order_and_with_their_trailers() {
 #[tokio::test]
 async fn a_requests_trailers_do_not_reach_the_program() {
     let (port, running) = echoing().await;
-    let (town, _alice, cookie) = home_of(port, &[]).await;
-    let mut wire = wire(&town).await;
+    let (platform, _alice, cookie) = home_of(port, &[]).await;
+    let mut wire = wire(&platform).await;
     let head = format!(
         "POST /behind HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: {ORIGIN}\r\nTrailer: x-berth-user\r\n"
     );
@@ -92,9 +92,9 @@ async fn a_requests_trailers_do_not_reach_the_program() {
 async fn a_program_that_closes_after_every_response_loses_no_request() {
     let closes = |_: &Seen| [ok("once"), vec![Act::Close]].concat();
     let program = RawProgram::start(closes).await;
-    let (town, _alice, cookie) = home_of(program.port, &[]).await;
+    let (platform, _alice, cookie) = home_of(program.port, &[]).await;
     for turn in 0..30 {
-        let answer = town.get(HOST, "/", &[("cookie", &cookie)]).await;
+        let answer = platform.get(HOST, "/", &[("cookie", &cookie)]).await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "once"), "{turn}");
     }
     assert_eq!(program.seen().len(), 30);
@@ -113,11 +113,11 @@ async fn closing_once() -> RawProgram {
 #[tokio::test]
 async fn a_safe_request_is_sent_again_when_its_idle_connection_was_closing() {
     let program = closing_once().await;
-    let (town, _alice, cookie) = home_of(program.port, &[]).await;
-    assert_eq!(town.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
+    let (platform, _alice, cookie) = home_of(program.port, &[]).await;
+    assert_eq!(platform.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
     // Longer than the idle time from which safe requests are cloned for a retry.
     tokio::time::sleep(Duration::from_millis(600)).await;
-    let again = town.get(HOST, "/?x=1", &[("cookie", &cookie), ("x-kept", "yes")]).await;
+    let again = platform.get(HOST, "/?x=1", &[("cookie", &cookie), ("x-kept", "yes")]).await;
     assert_eq!((again.status, again.text().as_str()), (200, "here"));
     let seen = program.seen();
     assert_eq!(seen.iter().map(Seen::path).collect::<Vec<_>>(), ["/", "/?x=1", "/?x=1"]);
@@ -127,10 +127,10 @@ async fn a_safe_request_is_sent_again_when_its_idle_connection_was_closing() {
 #[tokio::test]
 async fn an_unsafe_request_is_never_sent_twice() {
     let program = closing_once().await;
-    let (town, _alice, cookie) = home_of(program.port, &[]).await;
-    assert_eq!(town.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
+    let (platform, _alice, cookie) = home_of(program.port, &[]).await;
+    assert_eq!(platform.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
     tokio::time::sleep(Duration::from_millis(600)).await;
-    let answer = town.send("POST", HOST, "/pay", &[("cookie", &cookie), ("origin", ORIGIN)], "1").await;
+    let answer = platform.send("POST", HOST, "/pay", &[("cookie", &cookie), ("origin", ORIGIN)], "1").await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (502, Some("no_answer")));
     assert_eq!(program.seen().iter().filter(|seen| seen.path() == "/pay").count(), 1);
 }
@@ -145,18 +145,18 @@ async fn a_client_that_disconnects_ends_its_request() {
         ],
     };
     let program = RawProgram::start(endless).await;
-    let (town, alice, cookie) = home_of(program.port, &[]).await;
+    let (platform, alice, cookie) = home_of(program.port, &[]).await;
     for path in ["/silent", "/endless"] {
         let before = program.seen().len();
-        let mut wire = wire(&town).await;
+        let mut wire = wire(&platform).await;
         wire.send(&get_of(path, &cookie, "")).await;
         while program.seen().len() == before {
             tokio::task::yield_now().await;
         }
-        assert!(!town.instances().ledger(&alice.instance).open.is_empty(), "{path} is under way");
+        assert!(!platform.instances().ledger(&alice.instance).open.is_empty(), "{path} is under way");
         drop(wire);
         let ended = async {
-            while !town.instances().ledger(&alice.instance).open.is_empty() {
+            while !platform.instances().ledger(&alice.instance).open.is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -167,15 +167,15 @@ async fn a_client_that_disconnects_ends_its_request() {
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused_by_its_length_and_while_it_streams() {
     let program = RawProgram::start(|_: &Seen| ok("taken")).await;
-    let (town, _alice, cookie) = home_of(program.port, &[("BERTH_UPLOAD_MIB", "1")]).await;
+    let (platform, _alice, cookie) = home_of(program.port, &[("BERTH_UPLOAD_MIB", "1")]).await;
     let head = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: {ORIGIN}\r\n");
-    let mut announced = wire(&town).await;
+    let mut announced = wire(&platform).await;
     announced.send(format!("{head}Content-Length: 1048577\r\n\r\n").as_bytes()).await;
     let refused = announced.reply().await.unwrap();
     assert!(refused.status == 413 && refused.body.contains("at most 1 MiB"), "{refused:?}");
     assert!(program.seen().is_empty(), "nothing reached the program");
 
-    let mut grown = wire(&town).await;
+    let mut grown = wire(&platform).await;
     grown.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).await;
     let chunk = [b"10000\r\n".to_vec(), vec![b'x'; 0x10000], b"\r\n".to_vec()].concat();
     for _ in 0..17 {
@@ -185,7 +185,7 @@ async fn a_body_that_is_too_large_is_refused_by_its_length_and_while_it_streams(
     assert_eq!((refused.status, refused.all("content-type")), (413, vec!["application/problem+json"]));
 
     let most = "x".repeat(1 << 20);
-    let taken = town.send("POST", HOST, "/", &[("cookie", &cookie), ("origin", ORIGIN)], &most).await;
+    let taken = platform.send("POST", HOST, "/", &[("cookie", &cookie), ("origin", ORIGIN)], &most).await;
     assert_eq!(taken.status, 200);
 }
 
@@ -211,8 +211,8 @@ async fn echoing() -> (u16, CancellationToken) {
 #[tokio::test]
 async fn a_response_may_begin_while_its_request_body_is_still_arriving() {
     let (port, running) = echoing().await;
-    let (town, _alice, cookie) = home_of(port, &[]).await;
-    let stream = TcpStream::connect(town.address).await.unwrap();
+    let (platform, _alice, cookie) = home_of(port, &[]).await;
+    let stream = TcpStream::connect(platform.address).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();
     let head = format!(
         "POST /back HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: {ORIGIN}\r\nContent-Length: 8000000\r\nConnection: close\r\n\r\n"
@@ -236,8 +236,8 @@ async fn a_response_may_begin_while_its_request_body_is_still_arriving() {
 #[tokio::test]
 async fn http2_is_spoken_with_clients_that_start_with_its_preface() {
     let (port, running) = echoing().await;
-    let (town, _alice, cookie) = home_of(port, &[]).await;
-    let stream = TcpStream::connect(town.address).await.unwrap();
+    let (platform, _alice, cookie) = home_of(port, &[]).await;
+    let stream = TcpStream::connect(platform.address).await.unwrap();
     let (sender, connection) = hyper::client::conn::http2::handshake::<_, _, Full<axum::body::Bytes>>(
         TokioExecutor::new(),
         TokioIo::new(stream),

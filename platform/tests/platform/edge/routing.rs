@@ -3,8 +3,8 @@
 use super::*;
 
 /// Sends `head` unchanged, followed by an empty line, and reads the response to its end.
-async fn say(town: &FakePlatform, head: &str) -> String {
-    let mut stream = TcpStream::connect(town.address).await.unwrap();
+async fn say(platform: &FakePlatform, head: &str) -> String {
+    let mut stream = TcpStream::connect(platform.address).await.unwrap();
     stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
@@ -13,7 +13,7 @@ async fn say(town: &FakePlatform, head: &str) -> String {
 
 #[tokio::test]
 async fn a_request_that_names_no_host_or_two_is_refused_with_the_reason() {
-    let (town, _alice, cookie) = at_home().await;
+    let (platform, _alice, cookie) = at_home().await;
     let close = format!("Connection: close\r\nCookie: {cookie}");
     for (head, sentence) in [
         ("GET / HTTP/1.0".to_owned(), "names no host"),
@@ -22,7 +22,7 @@ async fn a_request_that_names_no_host_or_two_is_refused_with_the_reason() {
         (format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nHost: {HOST}\r\n{close}"), "two Host headers"),
         (format!("GET http://app.example.com/ HTTP/1.1\r\nHost: {HOST}\r\n{close}"), "one host in its target"),
     ] {
-        let answer = say(&town, &head).await;
+        let answer = say(&platform, &head).await;
         assert!(answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"), "{head}: {answer}");
         assert!(answer.contains(sentence), "{head}: {answer}");
     }
@@ -30,18 +30,18 @@ async fn a_request_that_names_no_host_or_two_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn a_request_in_absolute_form_reaches_the_same_instance() {
-    let (town, _alice, cookie) = at_home().await;
+    let (platform, _alice, cookie) = at_home().await;
     for host in [HOST, "ALICE.example.com", "alice.example.com:8443"] {
         let head =
             format!("GET http://{host}/echo?a=1 HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close");
-        let answer = say(&town, &head).await;
+        let answer = say(&platform, &head).await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"uri\":\"/echo?a=1\""), "{answer}");
     }
 }
 
 #[tokio::test]
 async fn foreign_names_are_misdirected_in_every_spelling() {
-    let (town, _alice, cookie) = at_home().await;
+    let (platform, _alice, cookie) = at_home().await;
     for host in [
         "evil.test",
         "alice.example.com.evil.test",
@@ -52,45 +52,45 @@ async fn foreign_names_are_misdirected_in_every_spelling() {
         "",
     ] {
         let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close");
-        let answer = say(&town, &head).await;
+        let answer = say(&platform, &head).await;
         assert!(answer.starts_with("HTTP/1.1 421"), "{host}: {answer}");
     }
 }
 
 #[tokio::test]
 async fn a_free_handle_shows_how_to_claim_it() {
-    let (town, _alice, _) = at_home().await;
-    let page = town.get("nobody.example.com", "/", &[PAGE]).await;
+    let (platform, _alice, _) = at_home().await;
+    let page = platform.get("nobody.example.com", "/", &[PAGE]).await;
     assert_eq!(page.status, 404);
     assert!(page.text().contains("no instance by that name"), "{}", page.text());
     assert!(page.text().contains("href=\"https://example.com\""), "{}", page.text());
-    let program = town.get("nobody.example.com", "/", &[]).await;
+    let program = platform.get("nobody.example.com", "/", &[]).await;
     assert_eq!((program.status, program.json()["code"].as_str()), (404, Some("not_found")));
 }
 
 #[tokio::test]
 async fn a_suspended_instance_says_so_instead_of_redirecting_to_the_login() {
-    let (town, alice, cookie) = at_home().await;
-    town.app.accounts.suspend(&alice.instance.handle, "operator").await.unwrap();
+    let (platform, alice, cookie) = at_home().await;
+    platform.app.accounts.suspend(&alice.instance.handle, "operator").await.unwrap();
     for cookie in ["", &cookie] {
-        let page = town.get(HOST, "/deep", &[("cookie", cookie), PAGE]).await;
+        let page = platform.get(HOST, "/deep", &[("cookie", cookie), PAGE]).await;
         assert_eq!(page.status, 403);
         assert!(page.text().contains("suspended"), "{}", page.text());
         assert_eq!(page.header("cache-control"), "no-store");
     }
-    let sheet = page_asset(&town.get(HOST, "/", &[PAGE]).await.text());
-    assert_eq!(town.get(HOST, &sheet, &[]).await.status, 200, "and its stylesheet is served");
+    let sheet = page_asset(&platform.get(HOST, "/", &[PAGE]).await.text());
+    assert_eq!(platform.get(HOST, &sheet, &[]).await.status, 200, "and its stylesheet is served");
 }
 
 #[tokio::test]
 async fn an_account_scheduled_for_deletion_shows_how_to_cancel_it() {
-    let (town, alice, _) = at_home().await;
-    town.app.accounts.schedule_deletion_of(&alice.instance.handle, "operator").await.unwrap();
-    let page = town.get(HOST, "/", &[PAGE]).await;
+    let (platform, alice, _) = at_home().await;
+    platform.app.accounts.schedule_deletion_of(&alice.instance.handle, "operator").await.unwrap();
+    let page = platform.get(HOST, "/", &[PAGE]).await;
     assert_eq!(page.status, 403);
     let text = page.text();
     assert!(text.contains("being deleted") && text.contains("href=\"https://app.example.com\""), "{text}");
-    assert_eq!(town.get(HOST, "/", &[]).await.json()["code"], "leaving");
+    assert_eq!(platform.get(HOST, "/", &[]).await.json()["code"], "leaving");
 }
 
 /// The path of the stylesheet of a page of the edge.

@@ -22,41 +22,41 @@ enum Jump {
 
 const JUMPS: [Jump; 3] = [Jump::Forward(HOUR), Jump::Back(HOUR), Jump::Forward(DAY)];
 
-fn jump(town: &FakePlatform, jump: Jump) {
+fn jump(platform: &FakePlatform, jump: Jump) {
     match jump {
-        Jump::Forward(by) => town.clock.advance(by),
-        Jump::Back(by) => town.clock.turn_back(by),
+        Jump::Forward(by) => platform.clock.advance(by),
+        Jump::Back(by) => platform.clock.turn_back(by),
     }
 }
 
 #[tokio::test]
 async fn a_wish_is_followed_whatever_the_clock_did_since_the_last_one() {
     for database in databases().await {
-        let mut town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
+        let mut platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
         for by in JUMPS {
-            town.clock.advance(Duration::from_secs(1));
-            wake(&town, &alice).await;
-            jump(&town, by);
-            town.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+            platform.clock.advance(Duration::from_secs(1));
+            wake(&platform, &alice).await;
+            jump(&platform, by);
+            platform.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
             until(&alice.instance, |s| (s.wish, s.fact) == (Wish::Stopped, Fact::Stopped)).await;
-            wake(&town, &alice).await;
+            wake(&platform, &alice).await;
             // A wish that another process wrote is found too.
-            let tx = town.app.db.begin().await.unwrap();
-            town.instances().suspend_in(&tx, alice.instance.account).await.unwrap();
+            let tx = platform.app.db.begin().await.unwrap();
+            platform.instances().suspend_in(&tx, alice.instance.account).await.unwrap();
             tx.commit().await.unwrap();
-            town.look().await;
+            platform.look().await;
             until(&alice.instance, |s| (s.wish, s.fact) == (Wish::Suspended, Fact::Stopped)).await;
-            let tx = town.app.db.begin().await.unwrap();
-            town.instances().restore_in(&tx, alice.instance.account).await.unwrap();
+            let tx = platform.app.db.begin().await.unwrap();
+            platform.instances().restore_in(&tx, alice.instance.account).await.unwrap();
             tx.commit().await.unwrap();
-            town.look().await;
+            platform.look().await;
             until(&alice.instance, |s| s.wish == Wish::Stopped).await;
         }
         // And by the next process.
-        town.instances().settled().await;
-        town.restart().await;
-        let instance = town.instances().all().pop().unwrap();
+        platform.instances().settled().await;
+        platform.restart().await;
+        let instance = platform.instances().all().pop().unwrap();
         assert_eq!((instance.status().wish, instance.fact()), (Wish::Stopped, Fact::Stopped));
     }
 }
@@ -64,24 +64,24 @@ async fn a_wish_is_followed_whatever_the_clock_did_since_the_last_one() {
 #[tokio::test]
 async fn one_that_failed_is_tried_again_after_its_pause_and_one_that_is_idle_sleeps() {
     for by in JUMPS {
-        let town = FakePlatform::new(&[]).await;
-        let alice = town.settle_in("alice").await;
-        town.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+        let platform = FakePlatform::new(&[]).await;
+        let alice = platform.settle_in("alice").await;
+        platform.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
         until(&alice.instance, |s| s.fact == Fact::Stopped).await;
-        town.instances().settled().await;
-        town.host.fail_next(Verb::Start, HostError::Timeout);
-        town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
+        platform.instances().settled().await;
+        platform.host.fail_next(Verb::Start, HostError::Timeout);
+        platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
         until(&alice.instance, |s| s.fact == Fact::Failed).await;
-        town.instances().settled().await;
-        jump(&town, by);
-        town.wait(Duration::from_secs(61)).await;
-        town.visit(&alice.instance).await;
+        platform.instances().settled().await;
+        jump(&platform, by);
+        platform.wait(Duration::from_secs(61)).await;
+        platform.visit(&alice.instance).await;
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
-        town.instances().settled().await;
-        jump(&town, by);
-        town.look().await;
-        town.wait(FIVE_MINUTES).await;
-        town.wait(FIVE_MINUTES).await;
+        platform.instances().settled().await;
+        jump(&platform, by);
+        platform.look().await;
+        platform.wait(FIVE_MINUTES).await;
+        platform.wait(FIVE_MINUTES).await;
         assert!(!alice.instance.is_awake(), "{by:?}: idle for ten minutes, it is {:?}", alice.instance.status());
     }
 }
@@ -89,29 +89,29 @@ async fn one_that_failed_is_tried_again_after_its_pause_and_one_that_is_idle_sle
 #[tokio::test]
 async fn no_session_that_had_ended_comes_back() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
+        let platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
         let stands = async || {
             let token = alice.signed_in.session.reveal();
-            town.app.accounts.authenticate("app.example.com", token).await.unwrap().is_some()
+            platform.app.accounts.authenticate("app.example.com", token).await.unwrap().is_some()
         };
         assert!(stands().await);
-        town.clock.turn_back(HOUR);
-        town.clock.advance(HOUR);
+        platform.clock.turn_back(HOUR);
+        platform.clock.advance(HOUR);
         assert!(stands().await, "a clock that is put right ends nobody's session");
         for _ in 0..60 {
-            town.clock.advance(DAY);
+            platform.clock.advance(DAY);
         }
         assert!(!stands().await, "two months later it has ended");
         for _ in 0..60 {
-            town.clock.turn_back(DAY);
+            platform.clock.turn_back(DAY);
         }
         assert!(!stands().await, "and what has ended stays so");
     }
 }
 
-async fn wake(town: &FakePlatform, resident: &Person) {
-    town.instances().wake(&resident.instance, Cause::OwnerAsked).await.unwrap();
-    until(&resident.instance, |s| s.fact == Fact::Awake).await;
-    town.instances().settled().await;
+async fn wake(platform: &FakePlatform, person: &Person) {
+    platform.instances().wake(&person.instance, Cause::OwnerAsked).await.unwrap();
+    until(&person.instance, |s| s.fact == Fact::Awake).await;
+    platform.instances().settled().await;
 }

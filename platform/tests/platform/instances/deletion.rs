@@ -16,61 +16,61 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Schedules a deletion as the operator, and lets the reconciler stop the instance.
-async fn delete(town: &FakePlatform, resident: &Person) {
-    let handle = Handle::parse(resident.handle).unwrap();
-    town.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
-    town.look().await;
+async fn delete(platform: &FakePlatform, person: &Person) {
+    let handle = Handle::parse(person.handle).unwrap();
+    platform.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
+    platform.look().await;
 }
 
-async fn advance_deletions(town: &FakePlatform) -> u64 {
-    town.app.accounts.advance_deletions(&town.app.modules).await.unwrap()
+async fn advance_deletions(platform: &FakePlatform) -> u64 {
+    platform.app.accounts.advance_deletions(&platform.app.modules).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_scheduled_deletion_keeps_the_instance_stopped_until_everything_is_destroyed() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
-        let cookie = town.instance_cookie(&alice).await;
-        let (id, token) = (alice.instance.id, town.host.spec(alice.instance.id).unwrap().token);
-        town.host.write(id, b"letters");
-        delete(&town, &alice).await;
+        let platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        let cookie = platform.instance_cookie(&alice).await;
+        let (id, token) = (alice.instance.id, platform.host.spec(alice.instance.id).unwrap().token);
+        platform.host.write(id, b"letters");
+        delete(&platform, &alice).await;
         assert_eq!((alice.instance.fact(), alice.instance.status().wish), (Fact::Stopped, Wish::Leaving));
-        let visit = town.get("alice.example.com", "/", &[("cookie", &cookie)]).await;
+        let visit = platform.get("alice.example.com", "/", &[("cookie", &cookie)]).await;
         assert_eq!((visit.status, visit.json()["code"].as_str()), (403, Some("leaving")));
         let login = cookie.strip_prefix("__Host-berth=").unwrap();
-        let is_live = town.app.accounts.is_live("alice.example.com", login).await.unwrap();
+        let is_live = platform.app.accounts.is_live("alice.example.com", login).await.unwrap();
         assert!(!is_live, "the session on the instance's host ended with the others");
-        assert_eq!(advance_deletions(&town).await, 0);
-        town.wait(WEEK - Duration::from_secs(1)).await;
-        assert_eq!(advance_deletions(&town).await, 0);
-        assert_eq!(town.host.inspect(id).await.unwrap().container.unwrap().state, ContainerState::Stopped);
-        assert_eq!(town.host.read(id).as_deref(), Some(&b"letters"[..]));
+        assert_eq!(advance_deletions(&platform).await, 0);
+        platform.wait(WEEK - Duration::from_secs(1)).await;
+        assert_eq!(advance_deletions(&platform).await, 0);
+        assert_eq!(platform.host.inspect(id).await.unwrap().container.unwrap().state, ContainerState::Stopped);
+        assert_eq!(platform.host.read(id).as_deref(), Some(&b"letters"[..]));
 
-        town.wait(Duration::from_secs(1)).await;
-        assert_eq!(advance_deletions(&town).await, 1);
-        town.look().await;
-        let seen = town.host.inspect(id).await.unwrap();
+        platform.wait(Duration::from_secs(1)).await;
+        assert_eq!(advance_deletions(&platform).await, 1);
+        platform.look().await;
+        let seen = platform.host.inspect(id).await.unwrap();
         assert!(!seen.volume && seen.container.is_none(), "{seen:?}");
-        assert!(town.instances().by_token_hash(&berth::secrets::hash(&token)).is_none());
-        assert_eq!(town.get("alice.example.com", "/", &[]).await.status, 404);
+        assert!(platform.instances().by_token_hash(&berth::secrets::hash(&token)).is_none());
+        assert_eq!(platform.get("alice.example.com", "/", &[]).await.status, 404);
     }
 }
 
 #[tokio::test]
 async fn an_instance_in_the_middle_of_work_is_stopped_before_its_files_are_marked() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    town.host.hold(Verb::Stop, HoldPoint::BeforeEffect);
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    platform.host.hold(Verb::Stop, HoldPoint::BeforeEffect);
     let handle = Handle::parse("alice").unwrap();
-    town.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
-    town.host.until_held(Verb::Stop).await;
-    advance_deletions(&town).await;
-    assert_eq!(town.host.host_report().await.unwrap().buried, 0);
-    town.host.release(Verb::Stop);
+    platform.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
+    platform.host.until_held(Verb::Stop).await;
+    advance_deletions(&platform).await;
+    assert_eq!(platform.host.host_report().await.unwrap().buried, 0);
+    platform.host.release(Verb::Stop);
     until(&alice.instance, |status| status.fact == Fact::Stopped).await;
-    advance_deletions(&town).await;
-    assert_eq!(town.host.host_report().await.unwrap().buried, 1);
+    advance_deletions(&platform).await;
+    assert_eq!(platform.host.host_report().await.unwrap().buried, 1);
 }
 
 /// Fault injection for every step of a deletion: the host's verb fails, the process is killed before the verb's effect,
@@ -78,97 +78,97 @@ async fn an_instance_in_the_middle_of_work_is_stopped_before_its_files_are_marke
 #[tokio::test]
 async fn a_deletion_interrupted_at_any_step_is_completed_by_the_next_run() {
     for database in databases().await {
-        let mut town = FakePlatform::on(database, &[]).await;
-        let residents = ["ann", "ben", "cid", "dora", "emil", "fay", "gus", "hal"];
+        let mut platform = FakePlatform::on(database, &[]).await;
+        let people = ["ann", "ben", "cid", "dora", "emil", "fay", "gus", "hal"];
         let verbs = [Verb::Inspect, Verb::BuryVolume, Verb::RemoveContainer, Verb::DestroyVolume];
-        for (n, handle) in residents.into_iter().enumerate() {
-            let resident = town.settle_in(handle).await;
-            let id = resident.instance.id;
-            delete(&town, &resident).await;
+        for (n, handle) in people.into_iter().enumerate() {
+            let person = platform.settle_in(handle).await;
+            let id = person.instance.id;
+            delete(&platform, &person).await;
             let verb = verbs[n % verbs.len()];
-            // For the first half of the residents the verb fails; for the second half the process is killed.
+            // For the first half of the people the verb fails; for the second half the process is killed.
             if n < verbs.len() {
                 for error in [HostError::Timeout, HostError::Unreachable] {
-                    town.host.fail_next(verb, error);
-                    advance_deletions(&town).await;
-                    advance_deletions(&town).await;
-                    town.wait(WEEK).await;
+                    platform.host.fail_next(verb, error);
+                    advance_deletions(&platform).await;
+                    advance_deletions(&platform).await;
+                    platform.wait(WEEK).await;
                 }
-                advance_deletions(&town).await;
+                advance_deletions(&platform).await;
             } else {
                 for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
-                    town.host.hold(verb, held);
-                    let app = town.app.clone();
+                    platform.host.hold(verb, held);
+                    let app = platform.app.clone();
                     let running = tokio::spawn(async move { app.accounts.advance_deletions(&app.modules).await });
-                    let _ = tokio::time::timeout(Duration::from_millis(300), town.host.until_held(verb)).await;
+                    let _ = tokio::time::timeout(Duration::from_millis(300), platform.host.until_held(verb)).await;
                     running.abort();
-                    town.host.release(verb);
-                    town.restart().await;
-                    advance_deletions(&town).await;
-                    town.wait(WEEK).await;
+                    platform.host.release(verb);
+                    platform.restart().await;
+                    advance_deletions(&platform).await;
+                    platform.wait(WEEK).await;
                 }
-                advance_deletions(&town).await;
+                advance_deletions(&platform).await;
             }
-            let seen = town.host.inspect(id).await.unwrap();
+            let seen = platform.host.inspect(id).await.unwrap();
             assert!(!seen.volume && seen.container.is_none(), "{verb:?}: {seen:?}");
-            assert!(town.instances().by_handle(&Handle::parse(handle).unwrap()).is_none(), "{verb:?}");
-            assert_eq!(town.host.host_report().await.unwrap().buried, 0, "{verb:?}");
+            assert!(platform.instances().by_handle(&Handle::parse(handle).unwrap()).is_none(), "{verb:?}");
+            assert_eq!(platform.host.host_report().await.unwrap().buried, 0, "{verb:?}");
         }
     }
 }
 
 #[tokio::test]
 async fn the_reconciler_never_destroys_a_volume() {
-    let mut town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
+    let mut platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
     let id = alice.instance.id;
-    town.host.write(id, b"letters");
-    delete(&town, &alice).await;
+    platform.host.write(id, b"letters");
+    delete(&platform, &alice).await;
     // For months, everything runs except the scheduled job.
     for _ in 0..10 {
-        town.wait(WEEK).await;
-        town.restart().await;
+        platform.wait(WEEK).await;
+        platform.restart().await;
     }
-    assert_eq!(town.host.read(id).as_deref(), Some(&b"letters"[..]));
-    assert_eq!(town.host.calls(Verb::DestroyVolume), 0);
+    assert_eq!(platform.host.read(id).as_deref(), Some(&b"letters"[..]));
+    assert_eq!(platform.host.calls(Verb::DestroyVolume), 0);
 }
 
 #[tokio::test]
 async fn the_grace_period_on_the_host_starts_when_the_files_are_marked() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    delete(&town, &alice).await;
-    town.host.cut_off();
-    town.wait(WEEK * 2).await;
-    assert_eq!(advance_deletions(&town).await, 0);
-    town.host.reconnect();
-    advance_deletions(&town).await;
-    town.wait(WEEK - Duration::from_secs(1)).await;
-    assert_eq!(advance_deletions(&town).await, 0);
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    delete(&platform, &alice).await;
+    platform.host.cut_off();
+    platform.wait(WEEK * 2).await;
+    assert_eq!(advance_deletions(&platform).await, 0);
+    platform.host.reconnect();
+    advance_deletions(&platform).await;
+    platform.wait(WEEK - Duration::from_secs(1)).await;
+    assert_eq!(advance_deletions(&platform).await, 0);
     let handle = Handle::parse("alice").unwrap();
-    town.app.accounts.cancel_deletion_of(&handle, "operator").await.unwrap();
-    assert_eq!(town.host.host_report().await.unwrap().buried, 0, "until then the deletion can be cancelled");
+    platform.app.accounts.cancel_deletion_of(&handle, "operator").await.unwrap();
+    assert_eq!(platform.host.host_report().await.unwrap().buried, 0, "until then the deletion can be cancelled");
 }
 
 #[tokio::test]
 async fn a_slot_is_reused_after_a_day_and_the_lowest_first() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let ann = town.settle_in("ann").await;
-        let ben = town.settle_in("ben").await;
+        let platform = FakePlatform::on(database, &[]).await;
+        let ann = platform.settle_in("ann").await;
+        let ben = platform.settle_in("ben").await;
         let (first, second) = (ann.instance.address(), ben.instance.address());
-        for resident in [&ann, &ben] {
-            delete(&town, resident).await;
+        for person in [&ann, &ben] {
+            delete(&platform, person).await;
         }
-        advance_deletions(&town).await;
-        town.wait(WEEK).await;
-        assert_eq!(advance_deletions(&town).await, 2);
-        let cid = town.settle_in("cid").await;
+        advance_deletions(&platform).await;
+        platform.wait(WEEK).await;
+        assert_eq!(advance_deletions(&platform).await, 2);
+        let cid = platform.settle_in("cid").await;
         assert!(cid.instance.address() > second, "a slot must not be reused at once");
-        town.wait(DAY).await;
-        let dora = town.settle_in("dora").await;
+        platform.wait(DAY).await;
+        let dora = platform.settle_in("dora").await;
         assert_eq!(dora.instance.address(), first);
-        assert_eq!(town.settle_in("emil").await.instance.address(), second);
+        assert_eq!(platform.settle_in("emil").await.instance.address(), second);
     }
 }
 
@@ -261,20 +261,20 @@ proptest! {
 }
 
 async fn run_sequence(sequence: &[Event]) {
-    let mut town = FakePlatform::new(&[]).await;
+    let mut platform = FakePlatform::new(&[]).await;
     let mut ids = Vec::new();
     for handle in PEOPLE {
-        let resident = town.settle_in(handle).await;
-        town.host.write(resident.instance.id, handle.as_bytes());
-        ids.push(resident.instance.id);
+        let person = platform.settle_in(handle).await;
+        platform.host.write(person.instance.id, handle.as_bytes());
+        ids.push(person.instance.id);
     }
     // When each account's deletion was scheduled.
     let mut scheduled = [None; PEOPLE.len()];
     for event in sequence {
-        apply(&mut town, *event, &mut scheduled).await;
+        apply(&mut platform, *event, &mut scheduled).await;
         for (n, handle) in PEOPLE.into_iter().enumerate() {
-            let due = scheduled[n].is_some_and(|since| town.clock.now().since(since) >= WEEK);
-            let files = town.host.read(ids[n]);
+            let due = scheduled[n].is_some_and(|since| platform.clock.now().since(since) >= WEEK);
+            let files = platform.host.read(ids[n]);
             assert!(
                 due || files.as_deref() == Some(handle.as_bytes()),
                 "{handle} lost {files:?} by {event:?} of {sequence:?}"
@@ -282,60 +282,60 @@ async fn run_sequence(sequence: &[Event]) {
         }
     }
     // Scheduled deletions complete in the end.
-    town.host.reconnect();
+    platform.host.reconnect();
     for _ in 0..3 {
-        advance_deletions(&town).await;
-        town.wait(WEEK).await;
+        advance_deletions(&platform).await;
+        platform.wait(WEEK).await;
     }
     for (n, handle) in PEOPLE.into_iter().enumerate() {
-        assert_eq!(town.host.read(ids[n]).is_none(), scheduled[n].is_some(), "{handle} after {sequence:?}");
+        assert_eq!(platform.host.read(ids[n]).is_none(), scheduled[n].is_some(), "{handle} after {sequence:?}");
     }
 }
 
-async fn apply(town: &mut FakePlatform, event: Event, scheduled: &mut [Option<berth::clock::Timestamp>]) {
+async fn apply(platform: &mut FakePlatform, event: Event, scheduled: &mut [Option<berth::clock::Timestamp>]) {
     let handle = |n: usize| Handle::parse(PEOPLE[n]).unwrap();
     match event {
         Event::Prune => {
-            for seen in town.host.list().await.unwrap() {
+            for seen in platform.host.list().await.unwrap() {
                 if seen.container.is_some_and(|container| container.state == ContainerState::Stopped) {
-                    town.host.remove_container(seen.instance).await.unwrap();
+                    platform.host.remove_container(seen.instance).await.unwrap();
                 }
             }
-            town.look().await;
+            platform.look().await;
         }
         Event::Stop(n) => {
-            if let Some(instance) = town.instances().by_handle(&handle(n)) {
-                let _ = town.instances().sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await;
+            if let Some(instance) = platform.instances().by_handle(&handle(n)) {
+                let _ = platform.instances().sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await;
             }
         }
         Event::Crash(n) => {
-            if let Some(instance) = town.instances().by_handle(&handle(n)) {
-                town.host.crash(instance.id, ContainerExit { code: 1, out_of_memory: false });
+            if let Some(instance) = platform.instances().by_handle(&handle(n)) {
+                platform.host.crash(instance.id, ContainerExit { code: 1, out_of_memory: false });
             }
         }
         Event::Visit(n) => {
-            if let Some(instance) = town.instances().by_handle(&handle(n)) {
-                let _ = town.instances().wake(&instance, Cause::Visit).await;
+            if let Some(instance) = platform.instances().by_handle(&handle(n)) {
+                let _ = platform.instances().wake(&instance, Cause::Visit).await;
             }
         }
-        Event::Kill => town.restart().await,
+        Event::Kill => platform.restart().await,
         Event::ScheduleDeletion(n) => {
-            if town.app.accounts.schedule_deletion_of(&handle(n), "operator").await.is_ok() {
-                scheduled[n] = Some(town.clock.now());
+            if platform.app.accounts.schedule_deletion_of(&handle(n), "operator").await.is_ok() {
+                scheduled[n] = Some(platform.clock.now());
             }
         }
         Event::CancelDeletion(n) => {
-            if town.app.accounts.cancel_deletion_of(&handle(n), "operator").await.is_ok() {
+            if platform.app.accounts.cancel_deletion_of(&handle(n), "operator").await.is_ok() {
                 scheduled[n] = None;
             }
         }
-        Event::AdvanceDeletions => drop(advance_deletions(town).await),
-        Event::Days(days) => town.wait(DAY * u32::from(days)).await,
+        Event::AdvanceDeletions => drop(advance_deletions(platform).await),
+        Event::Days(days) => platform.wait(DAY * u32::from(days)).await,
         Event::Outage => {
-            town.host.cut_off();
-            advance_deletions(town).await;
-            town.host.reconnect();
+            platform.host.cut_off();
+            advance_deletions(platform).await;
+            platform.host.reconnect();
         }
     }
-    town.instances().settled().await;
+    platform.instances().settled().await;
 }

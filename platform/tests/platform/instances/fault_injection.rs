@@ -50,37 +50,37 @@ const TROUBLES: [(&str, Moment, Deed); 6] = [
 
 impl Saga {
     /// Where it begins, for somebody who is awake.
-    async fn prepare(self, town: &FakePlatform, resident: &Person) {
+    async fn prepare(self, platform: &FakePlatform, person: &Person) {
         let operator = Cause::OperatorAsked;
         match self {
             Self::SignUp | Self::Freeze | Self::Stop | Self::Remove => return,
-            Self::Thaw => return town.wait(FIVE_MINUTES).await,
-            Self::Start | Self::Upgrade => town.wait(HALF_AN_HOUR).await,
+            Self::Thaw => return platform.wait(FIVE_MINUTES).await,
+            Self::Start | Self::Upgrade => platform.wait(HALF_AN_HOUR).await,
             Self::MakeAgain => {
-                town.clock.advance(Duration::from_secs(1));
-                town.instances().sleep(&resident.instance, Wish::Removed, operator).await.unwrap();
-                town.look().await;
+                platform.clock.advance(Duration::from_secs(1));
+                platform.instances().sleep(&person.instance, Wish::Removed, operator).await.unwrap();
+                platform.look().await;
             }
         }
         if self == Self::Upgrade {
-            town.host.rebuild_image(IMAGE);
+            platform.host.rebuild_image(IMAGE);
         }
     }
 
     /// Sets out.
-    async fn begin(self, town: &FakePlatform, resident: &Person) {
-        town.clock.advance(Duration::from_secs(1));
+    async fn begin(self, platform: &FakePlatform, person: &Person) {
+        platform.clock.advance(Duration::from_secs(1));
         match self {
             Self::SignUp => {}
-            Self::Freeze => town.wait(FIVE_MINUTES).await,
-            Self::Stop => town.wait(HALF_AN_HOUR).await,
-            Self::Thaw | Self::Start | Self::Upgrade => town.visit(&resident.instance).await,
-            Self::Remove => undo(town, resident).await,
+            Self::Freeze => platform.wait(FIVE_MINUTES).await,
+            Self::Stop => platform.wait(HALF_AN_HOUR).await,
+            Self::Thaw | Self::Start | Self::Upgrade => platform.visit(&person.instance).await,
+            Self::Remove => undo(platform, person).await,
             Self::MakeAgain => {
-                town.instances().wake(&resident.instance, Cause::OperatorAsked).await.unwrap();
+                platform.instances().wake(&person.instance, Cause::OperatorAsked).await.unwrap();
             }
         }
-        town.instances().settled().await;
+        platform.instances().settled().await;
     }
 
     fn end(self) -> Fact {
@@ -93,34 +93,34 @@ impl Saga {
     }
 }
 
-async fn undo(town: &FakePlatform, resident: &Person) {
-    town.clock.advance(Duration::from_secs(1));
-    town.instances().sleep(&resident.instance, Wish::Removed, Cause::OperatorAsked).await.unwrap();
-    town.instances().settled().await;
+async fn undo(platform: &FakePlatform, person: &Person) {
+    platform.clock.advance(Duration::from_secs(1));
+    platform.instances().sleep(&person.instance, Wish::Removed, Cause::OperatorAsked).await.unwrap();
+    platform.instances().settled().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_step_may_fail_before_and_after_and_be_done_and_undone_twice() {
     let mut long = SoakTest::story("fault_injection");
-    let town = FakePlatform::behind_a_relay(&[]).await;
-    let points = town.relay.as_ref().unwrap().points.clone();
+    let platform = FakePlatform::behind_a_relay(&[]).await;
+    let points = platform.relay.as_ref().unwrap().points.clone();
     let mut cases = Vec::new();
     for saga in SAGAS {
-        let steps = walk(&town, &points, saga, None).await;
+        let steps = walk(&platform, &points, saga, None).await;
         assert!(!steps.is_empty(), "{saga:?} has no step");
         cases.extend(steps.into_iter().flat_map(|step| TROUBLES.map(|trouble| (saga, step, trouble))));
     }
     long.shuffle(&mut cases);
     cases.truncate(long.count(24, cases.len()));
     for (saga, step, trouble) in &cases {
-        walk(&town, &points, *saga, Some((step, trouble))).await;
+        walk(&platform, &points, *saga, Some((step, trouble))).await;
     }
     long.say(&format!("{} troubles survived, nothing left over", cases.len()));
 }
 
 /// Walks one saga, and back; the verbs it took.
 async fn walk(
-    town: &FakePlatform,
+    platform: &FakePlatform,
     points: &Points,
     saga: Saga,
     trouble: Option<(&'static str, &(&'static str, Moment, Deed))>,
@@ -130,7 +130,7 @@ async fn walk(
     let what =
         trouble.as_ref().map_or_else(|| format!("{saga:?}"), |(step, (word, ..))| format!("{saga:?}: {step} {word}"));
     // Sixty an hour may sign up.
-    town.wait(PAUSE).await;
+    platform.wait(PAUSE).await;
     let set = |trouble: &Option<(&str, &(&str, Moment, Deed))>| {
         if let Some((step, (_, moment, deed))) = trouble {
             points.once(step, *moment, deed.clone());
@@ -141,19 +141,19 @@ async fn walk(
     if saga == Saga::SignUp {
         set(&trouble);
     }
-    let resident = town.sign_up(next_handle()).await;
-    town.instances().settled().await;
+    let person = platform.sign_up(next_handle()).await;
+    platform.instances().settled().await;
     if saga != Saga::SignUp {
-        arrive(town, &resident, Fact::Awake, &what).await;
-        saga.prepare(town, &resident).await;
+        arrive(platform, &person, Fact::Awake, &what).await;
+        saga.prepare(platform, &person).await;
         before = said();
         set(&trouble);
     }
-    saga.begin(town, &resident).await;
-    arrive(town, &resident, saga.end(), &what).await;
+    saga.begin(platform, &person).await;
+    arrive(platform, &person, saga.end(), &what).await;
     let steps = VERBS.into_iter().zip(before).filter(|(verb, before)| points.said(verb) > *before);
     let steps = steps.map(|(verb, _)| verb).collect();
-    is_whole(town, &resident, &what).await;
+    is_whole(platform, &person, &what).await;
 
     points.clear();
     // Undone, with the same trouble, and once more.
@@ -161,77 +161,77 @@ async fn walk(
         if let Some((_, (_, moment, deed))) = &trouble {
             points.once("remove_container", *moment, deed.clone());
         }
-        undo(town, &resident).await;
-        arrive(town, &resident, Fact::Removed, &what).await;
+        undo(platform, &person).await;
+        arrive(platform, &person, Fact::Removed, &what).await;
         points.clear();
     }
-    let seen = town.host.inspect(resident.instance.id).await.unwrap();
+    let seen = platform.host.inspect(person.instance.id).await.unwrap();
     assert!(seen.container.is_none() && seen.volume, "{what}: only the files are left");
-    leave(town, points, &resident, trouble.map(|(_, trouble)| trouble), &what).await;
+    leave(platform, points, &person, trouble.map(|(_, trouble)| trouble), &what).await;
     steps
 }
 
 /// Leaves for good, with the same trouble at each step of that: nothing is left at all.
 async fn leave(
-    town: &FakePlatform,
+    platform: &FakePlatform,
     points: &Points,
-    resident: &Person,
+    person: &Person,
     trouble: Option<&(&'static str, Moment, Deed)>,
     what: &str,
 ) {
-    let handle = &resident.instance.handle;
-    town.app.accounts.schedule_deletion_of(handle, "operator").await.unwrap();
+    let handle = &person.instance.handle;
+    platform.app.accounts.schedule_deletion_of(handle, "operator").await.unwrap();
     if let Some((_, moment, deed)) = trouble {
         for verb in ["bury_volume", "remove_container", "destroy_volume"] {
             points.once(verb, *moment, deed.clone());
         }
     }
     for _ in 0..ROUNDS {
-        town.look().await;
+        platform.look().await;
         // One that breaks is finished by a later one.
-        let _ = town.app.accounts.advance_deletions(&town.app.modules).await;
-        town.wait(WEEK).await;
+        let _ = platform.app.accounts.advance_deletions(&platform.app.modules).await;
+        platform.wait(WEEK).await;
     }
     points.clear();
-    let seen = town.host.inspect(resident.instance.id).await.unwrap();
+    let seen = platform.host.inspect(person.instance.id).await.unwrap();
     assert!(seen.container.is_none() && !seen.volume, "{what}: {seen:?}");
-    assert_eq!(town.host.host_report().await.unwrap().buried, 0, "{what}");
-    assert!(town.instances().by_handle(handle).is_none(), "{what}: the row is there");
-    let account = town.app.accounts.account(handle).await.unwrap();
+    assert_eq!(platform.host.host_report().await.unwrap().buried, 0, "{what}");
+    assert!(platform.instances().by_handle(handle).is_none(), "{what}: the row is there");
+    let account = platform.app.accounts.account(handle).await.unwrap();
     assert_eq!(account.state, AccountState::Deleted, "{what}: the account is there");
 }
 
 /// Waits out the pauses until it is where it was going.
-async fn arrive(town: &FakePlatform, resident: &Person, fact: Fact, what: &str) {
+async fn arrive(platform: &FakePlatform, person: &Person, fact: Fact, what: &str) {
     for _ in 0..ROUNDS {
-        if resident.instance.fact() == fact {
+        if person.instance.fact() == fact {
             return;
         }
-        town.wait(PAUSE).await;
+        platform.wait(PAUSE).await;
     }
-    panic!("{what}: {:?} instead of {fact:?}", resident.instance.status());
+    panic!("{what}: {:?} instead of {fact:?}", person.instance.status());
 }
 
 /// One container at most, in the state that is said, with the token that the ledger knows.
-async fn is_whole(town: &FakePlatform, resident: &Person, what: &str) {
-    let id = resident.instance.id;
-    let all = town.host.list().await.unwrap();
+async fn is_whole(platform: &FakePlatform, person: &Person, what: &str) {
+    let id = person.instance.id;
+    let all = platform.host.list().await.unwrap();
     let ours: Vec<_> = all.iter().filter(|seen| seen.instance == id).collect();
     assert!(ours.len() == 1 && ours[0].volume, "{what}: {ours:?}");
     let state = ours[0].container.as_ref().map(|container| container.state);
-    let expected = match resident.instance.fact() {
+    let expected = match person.instance.fact() {
         Fact::Awake => Some(ContainerState::Running),
         Fact::Frozen => Some(ContainerState::Frozen),
         Fact::Stopped => Some(ContainerState::Stopped),
         _ => None,
     };
     assert_eq!(state, expected, "{what}");
-    if let Some(spec) = town.host.spec(id) {
-        let by_token = town.instances().by_token_hash(&berth::secrets::hash(&spec.token));
+    if let Some(spec) = platform.host.spec(id) {
+        let by_token = platform.instances().by_token_hash(&berth::secrets::hash(&spec.token));
         assert!(by_token.is_some_and(|instance| instance.id == id), "{what}: the token is another's");
     }
-    let recorded = town.instances().recorded(id).await.unwrap();
-    assert_eq!(recorded.fact, resident.instance.fact(), "{what}: the ledger says the same");
+    let recorded = platform.instances().recorded(id).await.unwrap();
+    assert_eq!(recorded.fact, person.instance.fact(), "{what}: the ledger says the same");
 }
 
 fn next_handle() -> &'static str {

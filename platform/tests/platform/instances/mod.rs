@@ -22,26 +22,26 @@ const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 #[tokio::test]
 async fn a_new_instance_is_made_and_becomes_awake() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
-        let seen = town.host.inspect(alice.instance.id).await.unwrap();
+        let platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        let seen = platform.host.inspect(alice.instance.id).await.unwrap();
         assert!(seen.volume);
         assert_eq!(seen.container.unwrap().state, ContainerState::Running);
-        let spec = town.host.spec(alice.instance.id).unwrap();
+        let spec = platform.host.spec(alice.instance.id).unwrap();
         assert_eq!(spec.url, "https://alice.example.com");
-        let by_token = town.instances().by_token_hash(&berth::secrets::hash(&spec.token)).unwrap();
+        let by_token = platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).unwrap();
         assert_eq!(by_token.id, alice.instance.id, "the token in the container is the instance's own");
-        assert_eq!(town.instances().awake_count(), 1);
+        assert_eq!(platform.instances().awake_count(), 1);
     }
 }
 
 #[tokio::test]
 async fn people_who_sign_up_at_the_same_moment_get_a_place_each() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
+        let platform = FakePlatform::on(database, &[]).await;
         let handles = ["ann", "ben", "cid", "dora", "emil", "fay"];
-        let residents = futures_util::future::join_all(handles.map(|handle| town.sign_up(handle))).await;
-        let mut places: Vec<_> = residents.iter().map(|resident| resident.instance.address()).collect();
+        let people = futures_util::future::join_all(handles.map(|handle| platform.sign_up(handle))).await;
+        let mut places: Vec<_> = people.iter().map(|person| person.instance.address()).collect();
         places.sort();
         places.dedup();
         assert_eq!(places.len(), handles.len());
@@ -51,24 +51,24 @@ async fn people_who_sign_up_at_the_same_moment_get_a_place_each() {
 #[tokio::test]
 async fn an_idle_instance_is_frozen_then_stopped_and_a_visit_wakes_it() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
-        town.wait(FIVE_MINUTES - Duration::from_secs(1)).await;
+        let platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        platform.wait(FIVE_MINUTES - Duration::from_secs(1)).await;
         assert_eq!(alice.instance.fact(), Fact::Awake);
-        town.wait(Duration::from_secs(1)).await;
+        platform.wait(Duration::from_secs(1)).await;
         assert_eq!(alice.instance.fact(), Fact::Frozen);
 
-        town.clock.advance(Duration::from_secs(1));
-        town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
+        platform.clock.advance(Duration::from_secs(1));
+        platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
-        town.wait(HALF_AN_HOUR).await;
+        platform.wait(HALF_AN_HOUR).await;
         assert_eq!(alice.instance.fact(), Fact::Stopped);
 
-        town.clock.advance(Duration::from_secs(1));
-        town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
+        platform.clock.advance(Duration::from_secs(1));
+        platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
-        town.look().await;
-        let history = town.instances().history(alice.instance.id, 10).await.unwrap();
+        platform.look().await;
+        let history = platform.instances().history(alice.instance.id, 10).await.unwrap();
         let told: Vec<_> = history.iter().map(|t| (t.to, t.cause)).collect();
         assert_eq!(
             told,
@@ -86,21 +86,21 @@ async fn an_idle_instance_is_frozen_then_stopped_and_a_visit_wakes_it() {
 #[tokio::test]
 async fn why_it_came_to_be_so_is_still_known_after_a_restart() {
     for database in databases().await {
-        let mut town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
-        town.wait(HALF_AN_HOUR).await;
-        let recorded = town.instances().recorded(alice.instance.id).await.unwrap();
+        let mut platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        platform.wait(HALF_AN_HOUR).await;
+        let recorded = platform.instances().recorded(alice.instance.id).await.unwrap();
         assert_eq!((recorded.fact, recorded.cause), (Fact::Stopped, Cause::Idle));
-        town.restart().await;
-        let instance = town.instances().all().pop().unwrap();
+        platform.restart().await;
+        let instance = platform.instances().all().pop().unwrap();
         assert_eq!((instance.fact(), instance.status().cause), (Fact::Stopped, Cause::Idle));
 
-        town.clock.advance(Duration::from_secs(1));
-        town.instances().wake(&instance, Cause::Visit).await.unwrap();
+        platform.clock.advance(Duration::from_secs(1));
+        platform.instances().wake(&instance, Cause::Visit).await.unwrap();
         until(&instance, |s| s.fact == Fact::Awake).await;
-        town.instances().settled().await;
-        town.restart().await;
-        let instance = town.instances().all().pop().unwrap();
+        platform.instances().settled().await;
+        platform.restart().await;
+        let instance = platform.instances().all().pop().unwrap();
         let status = until(&instance, |s| s.fact == Fact::Awake).await;
         assert_eq!(status.cause, Cause::Visit);
     }
@@ -108,41 +108,41 @@ async fn why_it_came_to_be_so_is_still_known_after_a_restart() {
 
 #[tokio::test]
 async fn work_in_flight_keeps_it_awake_however_long_it_takes() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
     let work = alice.instance.begin_work(Work::Request);
-    town.wait(HALF_AN_HOUR * 4).await;
+    platform.wait(HALF_AN_HOUR * 4).await;
     assert_eq!(alice.instance.fact(), Fact::Awake);
     drop(work);
-    town.wait(FIVE_MINUTES).await;
+    platform.wait(FIVE_MINUTES).await;
     assert_eq!(alice.instance.fact(), Fact::Frozen);
 }
 
 #[tokio::test]
 async fn a_hundred_visits_to_a_sleeper_are_one_start() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    town.wait(HALF_AN_HOUR).await;
-    let before = town.host.calls(Verb::Start);
-    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    platform.wait(HALF_AN_HOUR).await;
+    let before = platform.host.calls(Verb::Start);
+    platform.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     for _ in 0..100 {
-        town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
+        platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
     }
-    town.host.release(Verb::Start);
+    platform.host.release(Verb::Start);
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
-    town.instances().settled().await;
-    assert_eq!(town.host.calls(Verb::Start) - before, 1);
+    platform.instances().settled().await;
+    assert_eq!(platform.host.calls(Verb::Start) - before, 1);
 }
 
 #[tokio::test]
 async fn asked_to_sleep_it_sleeps_at_once_and_a_visit_makes_it_available_again() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
     for (how, fact) in [(Wish::Frozen, Fact::Frozen), (Wish::Stopped, Fact::Stopped)] {
-        town.instances().sleep(&alice.instance, how, Cause::OwnerAsked).await.unwrap();
+        platform.instances().sleep(&alice.instance, how, Cause::OwnerAsked).await.unwrap();
         let status = until(&alice.instance, |s| s.fact == fact).await;
         assert_eq!(status.cause, Cause::OwnerAsked);
-        town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
+        platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
         let status = until(&alice.instance, |s| s.fact == Fact::Awake).await;
         assert_eq!(status.wish, Wish::Available);
     }
@@ -150,38 +150,38 @@ async fn asked_to_sleep_it_sleeps_at_once_and_a_visit_makes_it_available_again()
 
 #[tokio::test]
 async fn a_failed_step_is_told_in_a_sentence_and_tried_again() {
-    let town = FakePlatform::new(&[]).await;
+    let platform = FakePlatform::new(&[]).await;
     for (error, words) in [
         (HostError::DiskFull, "disk is full"),
         (HostError::ImageMissing("x".into()), "image"),
         (HostError::Timeout, "does not answer"),
     ] {
-        town.host.fail_next(Verb::Create, error);
+        platform.host.fail_next(Verb::Create, error);
         let handle: &'static str =
             ["ann", "ben", "cid"][usize::from(words == "image") + 2 * usize::from(words == "does not answer")];
-        let resident = town.sign_up(handle).await;
-        let status = until(&resident.instance, |s| s.fact == Fact::Failed).await;
+        let person = platform.sign_up(handle).await;
+        let status = until(&person.instance, |s| s.fact == Fact::Failed).await;
         assert!(status.failure.as_ref().is_some_and(|f| f.contains(words)), "{status:?}");
-        town.instances().settled().await;
-        town.wait(Duration::from_secs(2)).await;
-        until(&resident.instance, |s| s.fact == Fact::Awake && s.failure.is_none()).await;
+        platform.instances().settled().await;
+        platform.wait(Duration::from_secs(2)).await;
+        until(&person.instance, |s| s.fact == Fact::Awake && s.failure.is_none()).await;
     }
 }
 
 #[tokio::test]
 async fn another_failure_after_the_first_is_written_down_too() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        town.host.fail_next(Verb::Create, HostError::DiskFull);
-        town.host.fail_next(Verb::Create, HostError::ImageMissing("x".into()));
-        let alice = town.sign_up("alice").await;
+        let platform = FakePlatform::on(database, &[]).await;
+        platform.host.fail_next(Verb::Create, HostError::DiskFull);
+        platform.host.fail_next(Verb::Create, HostError::ImageMissing("x".into()));
+        let alice = platform.sign_up("alice").await;
         until(&alice.instance, |s| s.fact == Fact::Failed).await;
-        town.instances().settled().await;
-        town.wait(Duration::from_secs(1)).await;
-        let recorded = town.instances().recorded(alice.instance.id).await.unwrap();
+        platform.instances().settled().await;
+        platform.wait(Duration::from_secs(1)).await;
+        let recorded = platform.instances().recorded(alice.instance.id).await.unwrap();
         assert!(recorded.failure.as_ref().is_some_and(|f| f.contains("image")), "{recorded:?}");
-        assert_eq!(recorded.since, town.clock.now());
-        let history = town.instances().history(alice.instance.id, 10).await.unwrap();
+        assert_eq!(recorded.since, platform.clock.now());
+        let history = platform.instances().history(alice.instance.id, 10).await.unwrap();
         assert_eq!(history.len(), 1, "it has failed once for the history: {history:?}");
     }
 }
@@ -190,166 +190,166 @@ async fn another_failure_after_the_first_is_written_down_too() {
 async fn killed_at_any_step_it_converges_with_nothing_doubled_and_nothing_lost() {
     for verb in [Verb::EnsureVolume, Verb::Create, Verb::Start, Verb::Inspect] {
         for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
-            let mut town = FakePlatform::new(&[]).await;
+            let mut platform = FakePlatform::new(&[]).await;
             // The process dies with this call under way: it never hears what became of it.
-            town.host.hold(verb, held);
-            let id = town.sign_up("alice").await.instance.id;
-            town.host.until_held(verb).await;
-            town.kill().await;
-            town.host.release(verb);
-            town.start().await;
-            let instance = town.instances().all().pop().unwrap();
+            platform.host.hold(verb, held);
+            let id = platform.sign_up("alice").await.instance.id;
+            platform.host.until_held(verb).await;
+            platform.kill().await;
+            platform.host.release(verb);
+            platform.start().await;
+            let instance = platform.instances().all().pop().unwrap();
             until(&instance, |s| s.fact == Fact::Awake).await;
-            town.look().await;
-            let seen = town.host.list().await.unwrap();
+            platform.look().await;
+            let seen = platform.host.list().await.unwrap();
             assert_eq!(seen.len(), 1, "{verb:?} {held:?}: {seen:?}");
             assert!(seen[0].instance == id && seen[0].volume && seen[0].container.is_some());
-            let spec = town.host.spec(id).unwrap();
-            assert!(town.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some(), "{verb:?}");
+            let spec = platform.host.spec(id).unwrap();
+            assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some(), "{verb:?}");
         }
     }
 }
 
 #[tokio::test]
 async fn the_engine_goes_and_comes_back() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    town.wait(HALF_AN_HOUR).await;
-    town.host.cut_off();
-    town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    platform.wait(HALF_AN_HOUR).await;
+    platform.host.cut_off();
+    platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
     let status = until(&alice.instance, |s| s.fact == Fact::Failed).await;
     assert!(status.failure.unwrap().contains("your files are safe"));
-    town.host.reconnect();
-    town.wait(Duration::from_secs(120)).await;
+    platform.host.reconnect();
+    platform.wait(Duration::from_secs(120)).await;
     until(&alice.instance, |s| matches!(s.fact, Fact::Awake)).await;
 }
 
 #[tokio::test]
 async fn a_list_from_before_a_wake_does_not_undo_it() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    town.wait(HALF_AN_HOUR).await;
-    let stops = town.host.calls(Verb::Stop);
-    town.host.hold(Verb::List, HoldPoint::AfterEffect);
-    let instances = town.instances().clone();
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    platform.wait(HALF_AN_HOUR).await;
+    let stops = platform.host.calls(Verb::Stop);
+    platform.host.hold(Verb::List, HoldPoint::AfterEffect);
+    let instances = platform.instances().clone();
     let round = tokio::spawn(async move { instances.round().await });
-    town.host.until_held(Verb::List).await;
-    town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
+    platform.host.until_held(Verb::List).await;
+    platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
-    town.instances().settled().await;
-    town.host.release(Verb::List);
+    platform.instances().settled().await;
+    platform.host.release(Verb::List);
     round.await.unwrap();
-    town.instances().settled().await;
+    platform.instances().settled().await;
     let status = alice.instance.status();
     assert_eq!((status.fact, status.cause), (Fact::Awake, Cause::Visit));
-    assert_eq!(town.host.calls(Verb::Stop), stops);
+    assert_eq!(platform.host.calls(Verb::Stop), stops);
 }
 
 #[tokio::test]
 async fn one_that_does_not_come_to_rest_does_not_delay_the_start() {
-    let mut town = FakePlatform::new(&[]).await;
-    town.settle_in("alice").await;
-    town.kill().await;
-    town.host.hold(Verb::Inspect, HoldPoint::BeforeEffect);
-    tokio::time::timeout(Duration::from_secs(10), town.start()).await.expect("the start goes on without it");
-    town.host.release(Verb::Inspect);
-    until(&town.instances().all()[0], |s| s.fact == Fact::Awake).await;
+    let mut platform = FakePlatform::new(&[]).await;
+    platform.settle_in("alice").await;
+    platform.kill().await;
+    platform.host.hold(Verb::Inspect, HoldPoint::BeforeEffect);
+    tokio::time::timeout(Duration::from_secs(10), platform.start()).await.expect("the start goes on without it");
+    platform.host.release(Verb::Inspect);
+    until(&platform.instances().all()[0], |s| s.fact == Fact::Awake).await;
 }
 
 #[tokio::test]
 async fn what_ran_while_nobody_looked_is_in_use_also_when_the_engine_was_away_at_the_start() {
-    let mut town = FakePlatform::new(&[]).await;
-    town.settle_in("alice").await;
-    town.kill().await;
-    town.host.cut_off();
-    town.clock.advance(HALF_AN_HOUR);
-    town.start().await;
-    let instance = town.instances().all().pop().unwrap();
+    let mut platform = FakePlatform::new(&[]).await;
+    platform.settle_in("alice").await;
+    platform.kill().await;
+    platform.host.cut_off();
+    platform.clock.advance(HALF_AN_HOUR);
+    platform.start().await;
+    let instance = platform.instances().all().pop().unwrap();
     until(&instance, |s| s.fact == Fact::Failed).await;
-    town.host.reconnect();
+    platform.host.reconnect();
     until(&instance, |s| s.fact == Fact::Awake).await;
-    assert_eq!((town.host.calls(Verb::Freeze), town.host.calls(Verb::Stop)), (0, 0));
+    assert_eq!((platform.host.calls(Verb::Freeze), platform.host.calls(Verb::Stop)), (0, 0));
 }
 
 #[tokio::test]
 async fn one_that_ended_by_itself_stays_so_until_somebody_wants_it() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    let starts = town.host.calls(Verb::Start);
-    town.host.crash(alice.instance.id, ContainerExit { code: 1, out_of_memory: false });
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    let starts = platform.host.calls(Verb::Start);
+    platform.host.crash(alice.instance.id, ContainerExit { code: 1, out_of_memory: false });
     until(&alice.instance, |s| s.fact == Fact::Stopped && s.cause == Cause::FoundSo).await;
-    town.look().await;
-    assert_eq!(town.host.calls(Verb::Start), starts);
-    town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
+    platform.look().await;
+    assert_eq!(platform.host.calls(Verb::Start), starts);
+    platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 
 #[tokio::test]
 async fn a_suspended_instance_stops_and_nobody_wakes_it() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
     let handle = alice.instance.handle.clone();
-    town.app.accounts.suspend(&handle, "operator").await.unwrap();
+    platform.app.accounts.suspend(&handle, "operator").await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Stopped).await;
     for cause in [Cause::Visit, Cause::OwnerAsked, Cause::OperatorAsked] {
-        let refused = town.instances().wake(&alice.instance, cause).await;
+        let refused = platform.instances().wake(&alice.instance, cause).await;
         assert!(matches!(refused, Err(Error::Forbidden(_))), "{cause:?}");
     }
-    town.app.accounts.restore(&handle, "operator").await.unwrap();
-    town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
+    platform.app.accounts.restore(&handle, "operator").await.unwrap();
+    platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 
 #[tokio::test]
 async fn a_wake_that_did_not_hear_of_the_suspension_does_not_undo_it() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let (alice, bob) = (town.settle_in("alice").await, town.settle_in("bob").await);
-        town.clock.advance(Duration::from_secs(1));
+        let platform = FakePlatform::on(database, &[]).await;
+        let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
+        platform.clock.advance(Duration::from_secs(1));
         // Written by another process, which died before it said so.
-        for resident in [&alice, &bob] {
-            let tx = town.app.db.begin().await.unwrap();
-            town.instances().suspend_in(&tx, resident.instance.account).await.unwrap();
+        for person in [&alice, &bob] {
+            let tx = platform.app.db.begin().await.unwrap();
+            platform.instances().suspend_in(&tx, person.instance.account).await.unwrap();
             tx.commit().await.unwrap();
         }
-        let refused = town.instances().wake(&alice.instance, Cause::OwnerAsked).await;
+        let refused = platform.instances().wake(&alice.instance, Cause::OwnerAsked).await;
         assert!(matches!(&refused, Err(Error::Forbidden(why)) if why.contains("suspended")), "{refused:?}");
         until(&alice.instance, |s| s.fact == Fact::Stopped).await;
 
-        town.instances().wake(&bob.instance, Cause::Visit).await.unwrap();
-        town.look().await;
+        platform.instances().wake(&bob.instance, Cause::Visit).await.unwrap();
+        platform.look().await;
         until(&bob.instance, |s| (s.wish, s.fact) == (Wish::Suspended, Fact::Stopped)).await;
-        assert!(matches!(town.instances().wake(&bob.instance, Cause::Visit).await, Err(Error::Forbidden(_))));
+        assert!(matches!(platform.instances().wake(&bob.instance, Cause::Visit).await, Err(Error::Forbidden(_))));
     }
 }
 
 #[tokio::test]
 async fn asked_anew_from_another_process_it_does_not_sit_out_the_pause() {
-    let town = FakePlatform::new(&[]).await;
-    town.host.fail_next(Verb::Create, HostError::DiskFull);
-    let alice = town.sign_up("alice").await;
+    let platform = FakePlatform::new(&[]).await;
+    platform.host.fail_next(Verb::Create, HostError::DiskFull);
+    let alice = platform.sign_up("alice").await;
     until(&alice.instance, |s| s.fact == Fact::Failed).await;
-    town.instances().settled().await;
-    let command = other_process(&town, &town).await;
+    platform.instances().settled().await;
+    let command = other_process(&platform, &platform).await;
     command.wake(&command.all()[0], Cause::OperatorAsked).await.unwrap();
-    town.instances().admit(alice.instance.id).await.unwrap();
+    platform.instances().admit(alice.instance.id).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 
 #[tokio::test]
 async fn a_removed_instance_loses_its_container_and_keeps_its_files() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    town.instances().sleep(&alice.instance, Wish::Removed, Cause::OperatorAsked).await.unwrap();
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    platform.instances().sleep(&alice.instance, Wish::Removed, Cause::OperatorAsked).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Removed).await;
-    let seen = town.host.inspect(alice.instance.id).await.unwrap();
+    let seen = platform.host.inspect(alice.instance.id).await.unwrap();
     assert!(seen.volume && seen.container.is_none());
-    assert!(matches!(town.instances().wake(&alice.instance, Cause::Visit).await, Err(Error::Forbidden(_))));
-    town.instances().wake(&alice.instance, Cause::OperatorAsked).await.unwrap();
+    assert!(matches!(platform.instances().wake(&alice.instance, Cause::Visit).await, Err(Error::Forbidden(_))));
+    platform.instances().wake(&alice.instance, Cause::OperatorAsked).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 
-/// The instances as another process has them, with the database of one town and the containers of another.
+/// The instances as another process has them, with the database of one platform and the containers of another.
 async fn other_process(ledger: &FakePlatform, world: &FakePlatform) -> Instances {
     let host = std::sync::Arc::new(world.host.clone());
     Instances::open(ledger.app.db.clone(), ledger.clock.clone(), host, &ledger.app.config).await.unwrap()
@@ -357,42 +357,42 @@ async fn other_process(ledger: &FakePlatform, world: &FakePlatform) -> Instances
 
 #[tokio::test]
 async fn an_empty_database_facing_containers_is_the_wrong_database() {
-    let town = FakePlatform::new(&[]).await;
-    town.settle_in("alice").await;
+    let platform = FakePlatform::new(&[]).await;
+    platform.settle_in("alice").await;
     let other = FakePlatform::new(&[]).await;
-    let refused = other_process(&other, &town).await.begin().await.unwrap_err().to_string();
+    let refused = other_process(&other, &platform).await.begin().await.unwrap_err().to_string();
     assert!(refused.contains("DATABASE_URL"), "{refused}");
 }
 
 #[tokio::test]
 async fn an_empty_database_takes_nothing_away_when_the_engine_was_away_at_the_start() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
     let other = FakePlatform::new(&[]).await;
-    let instances = other_process(&other, &town).await;
-    town.host.cut_off();
+    let instances = other_process(&other, &platform).await;
+    platform.host.cut_off();
     instances.begin().await.unwrap();
-    town.host.reconnect();
+    platform.host.reconnect();
     for _ in 0..3 {
         instances.round().await;
         other.clock.advance(Duration::from_secs(10 * 60));
     }
-    assert!(town.host.inspect(alice.instance.id).await.unwrap().container.is_some());
+    assert!(platform.host.inspect(alice.instance.id).await.unwrap().container.is_some());
 }
 
 #[tokio::test]
 async fn a_container_that_no_row_knows_goes_at_the_second_look_and_its_volume_stays() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    let mut spec = town.host.spec(alice.instance.id).unwrap();
-    spec.instance = berth::db::InstanceId(town.clock.uuid());
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    let mut spec = platform.host.spec(alice.instance.id).unwrap();
+    spec.instance = berth::db::InstanceId(platform.clock.uuid());
     spec.slot = berth::containers::Slot(7);
-    town.host.ensure_volume(spec.instance, &spec.size).await.unwrap();
-    town.host.create(&spec).await.unwrap();
-    town.look().await;
-    town.wait(Duration::from_secs(60)).await;
-    assert!(town.host.inspect(spec.instance).await.unwrap().container.is_some(), "one look is not enough");
-    town.wait(Duration::from_secs(10 * 60)).await;
-    let seen = town.host.inspect(spec.instance).await.unwrap();
+    platform.host.ensure_volume(spec.instance, &spec.size).await.unwrap();
+    platform.host.create(&spec).await.unwrap();
+    platform.look().await;
+    platform.wait(Duration::from_secs(60)).await;
+    assert!(platform.host.inspect(spec.instance).await.unwrap().container.is_some(), "one look is not enough");
+    platform.wait(Duration::from_secs(10 * 60)).await;
+    let seen = platform.host.inspect(spec.instance).await.unwrap();
     assert!(seen.volume && seen.container.is_none());
 }

@@ -13,87 +13,87 @@ use berth_testing::fake_platform::{FakePlatform, Person, until};
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 const IMAGE: &str = "berth-instance:latest";
 
-async fn container(town: &FakePlatform, of: &Person) -> ObservedContainer {
-    town.host.inspect(of.instance.id).await.unwrap().container.unwrap()
+async fn container(platform: &FakePlatform, of: &Person) -> ObservedContainer {
+    platform.host.inspect(of.instance.id).await.unwrap().container.unwrap()
 }
 
 #[tokio::test]
 async fn a_rebuilt_image_reaches_an_instance_at_its_next_start_and_not_before() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
-        let before = container(&town, &alice).await;
-        town.host.rebuild_image(IMAGE);
-        town.look().await;
-        assert_eq!(container(&town, &alice).await.id, before.id, "what runs goes on");
+        let platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        let before = container(&platform, &alice).await;
+        platform.host.rebuild_image(IMAGE);
+        platform.look().await;
+        assert_eq!(container(&platform, &alice).await.id, before.id, "what runs goes on");
         assert!(alice.instance.is_outdated());
-        town.wait(HALF_AN_HOUR).await;
+        platform.wait(HALF_AN_HOUR).await;
         assert_eq!(alice.instance.fact(), Fact::Stopped);
 
-        town.visit(&alice.instance).await;
+        platform.visit(&alice.instance).await;
         let status = until(&alice.instance, |s| s.fact == Fact::Awake).await;
-        town.instances().settled().await;
-        let after = container(&town, &alice).await;
+        platform.instances().settled().await;
+        let after = container(&platform, &alice).await;
         assert!(after.current && after.image_id != before.image_id && after.id != before.id);
         assert_eq!(status.cause, Cause::Visit);
         assert!(!alice.instance.is_outdated());
-        let spec = town.host.spec(alice.instance.id).unwrap();
-        assert!(town.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some());
+        let spec = platform.host.spec(alice.instance.id).unwrap();
+        assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some());
     }
 }
 
 #[tokio::test]
 async fn asked_for_it_waits_for_what_is_in_flight_and_then_happens_at_once() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    let before = container(&town, &alice).await;
-    town.host.rebuild_image(IMAGE);
-    town.clock.advance(Duration::from_secs(1));
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    let before = container(&platform, &alice).await;
+    platform.host.rebuild_image(IMAGE);
+    platform.clock.advance(Duration::from_secs(1));
     let work = alice.instance.begin_work(Work::Request);
-    town.instances().upgrade(&alice.instance).await.unwrap();
-    town.look().await;
-    assert_eq!(container(&town, &alice).await.id, before.id);
+    platform.instances().upgrade(&alice.instance).await.unwrap();
+    platform.look().await;
+    assert_eq!(container(&platform, &alice).await.id, before.id);
     drop(work);
-    town.look().await;
+    platform.look().await;
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
-    let after = container(&town, &alice).await;
+    let after = container(&platform, &alice).await;
     assert!(after.current && after.id != before.id);
-    let history = town.instances().history(alice.instance.id, 1).await.unwrap();
+    let history = platform.instances().history(alice.instance.id, 1).await.unwrap();
     assert_eq!(history[0].cause, Cause::SignUp, "it came back to where it was: nothing to tell but where it began");
 }
 
 #[tokio::test]
 async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_before() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let alice = town.settle_in("alice").await;
-        let before = container(&town, &alice).await;
-        town.wait(HALF_AN_HOUR).await;
-        town.host.rebuild_image(IMAGE);
-        town.look().await;
-        town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
-        town.visit(&alice.instance).await;
-        town.host.until_held(Verb::Start).await;
-        let newer = container(&town, &alice).await;
+        let platform = FakePlatform::on(database, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        let before = container(&platform, &alice).await;
+        platform.wait(HALF_AN_HOUR).await;
+        platform.host.rebuild_image(IMAGE);
+        platform.look().await;
+        platform.host.hold(Verb::Start, HoldPoint::BeforeEffect);
+        platform.visit(&alice.instance).await;
+        platform.host.until_held(Verb::Start).await;
+        let newer = container(&platform, &alice).await;
         assert_ne!(newer.image_id, before.image_id);
         // The newer program ends right after its start.
-        town.host.breaks_when_started(&newer.image_id, ContainerExit { code: 3, out_of_memory: false });
-        town.host.release(Verb::Start);
+        platform.host.breaks_when_started(&newer.image_id, ContainerExit { code: 3, out_of_memory: false });
+        platform.host.release(Verb::Start);
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
-        town.instances().settled().await;
-        assert_eq!(container(&town, &alice).await.image_id, before.image_id);
+        platform.instances().settled().await;
+        assert_eq!(container(&platform, &alice).await.image_id, before.image_id);
         // It is not tried again, also after a restart of everything, until its name means another.
-        town.wait(HALF_AN_HOUR).await;
-        town.visit(&alice.instance).await;
+        platform.wait(HALF_AN_HOUR).await;
+        platform.visit(&alice.instance).await;
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
-        assert_eq!(container(&town, &alice).await.image_id, before.image_id);
-        town.wait(HALF_AN_HOUR).await;
-        town.host.rebuild_image(IMAGE);
-        town.look().await;
-        town.visit(&alice.instance).await;
+        assert_eq!(container(&platform, &alice).await.image_id, before.image_id);
+        platform.wait(HALF_AN_HOUR).await;
+        platform.host.rebuild_image(IMAGE);
+        platform.look().await;
+        platform.visit(&alice.instance).await;
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
-        town.instances().settled().await;
-        let after = container(&town, &alice).await;
+        platform.instances().settled().await;
+        let after = container(&platform, &alice).await;
         assert!(after.current && after.image_id != newer.image_id);
     }
 }
@@ -103,33 +103,33 @@ async fn killed_at_any_step_of_an_upgrade_it_ends_in_one_container_on_the_same_f
     for verb in [Verb::Create, Verb::Start, Verb::Inspect] {
         for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
             for breaks in [false, true] {
-                let mut town = FakePlatform::new(&[]).await;
-                let alice = town.settle_in("alice").await;
-                let before = container(&town, &alice).await;
-                town.wait(HALF_AN_HOUR).await;
-                town.host.rebuild_image(IMAGE);
-                town.look().await;
+                let mut platform = FakePlatform::new(&[]).await;
+                let alice = platform.settle_in("alice").await;
+                let before = container(&platform, &alice).await;
+                platform.wait(HALF_AN_HOUR).await;
+                platform.host.rebuild_image(IMAGE);
+                platform.look().await;
                 if breaks {
-                    let newer = container(&town, &alice).await.newest_image_id;
-                    town.host.breaks_when_started(&newer, ContainerExit { code: 3, out_of_memory: false });
+                    let newer = container(&platform, &alice).await.newest_image_id;
+                    platform.host.breaks_when_started(&newer, ContainerExit { code: 3, out_of_memory: false });
                 }
-                town.host.hold(verb, held);
-                town.visit(&alice.instance).await;
-                town.host.until_held(verb).await;
-                town.kill().await;
-                town.host.release(verb);
-                town.start().await;
-                let instance = town.instances().all().pop().unwrap();
-                town.visit(&instance).await;
+                platform.host.hold(verb, held);
+                platform.visit(&alice.instance).await;
+                platform.host.until_held(verb).await;
+                platform.kill().await;
+                platform.host.release(verb);
+                platform.start().await;
+                let instance = platform.instances().all().pop().unwrap();
+                platform.visit(&instance).await;
                 until(&instance, |s| s.fact == Fact::Awake).await;
-                town.look().await;
-                let seen = town.host.list().await.unwrap();
+                platform.look().await;
+                let seen = platform.host.list().await.unwrap();
                 assert_eq!(seen.len(), 1, "{verb:?} {held:?} {breaks}");
                 let there = seen[0].container.clone().unwrap();
                 assert!(seen[0].volume);
                 assert_eq!(there.image_id == before.image_id, breaks, "{verb:?} {held:?} {breaks}");
-                let spec = town.host.spec(instance.id).unwrap();
-                assert!(town.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some());
+                let spec = platform.host.spec(instance.id).unwrap();
+                assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some());
             }
         }
     }
@@ -142,34 +142,34 @@ async fn another_image_and_size_reach_it_at_its_next_start_and_survive_a_restart
             ("BERTH_IMAGES", "berth-instance:latest,other:1"),
             ("BERTH_SIZES", "large memory_mib=1024; hasty freeze_after_seconds=60"),
         ];
-        let mut town = FakePlatform::on(database, &settings).await;
-        let alice = town.settle_in("alice").await;
-        let before = container(&town, &alice).await;
+        let mut platform = FakePlatform::on(database, &settings).await;
+        let alice = platform.settle_in("alice").await;
+        let before = container(&platform, &alice).await;
         let terms = InstanceSettings { image: "other:1".into(), size: "large".into(), ..alice.instance.terms() };
-        town.instances().set_terms(&alice.instance, terms.clone()).await.unwrap();
-        town.look().await;
-        assert_eq!(container(&town, &alice).await.id, before.id);
-        town.wait(HALF_AN_HOUR).await;
-        town.restart().await;
-        let instance = town.instances().all().pop().unwrap();
+        platform.instances().set_terms(&alice.instance, terms.clone()).await.unwrap();
+        platform.look().await;
+        assert_eq!(container(&platform, &alice).await.id, before.id);
+        platform.wait(HALF_AN_HOUR).await;
+        platform.restart().await;
+        let instance = platform.instances().all().pop().unwrap();
         assert_eq!(instance.terms(), terms);
-        town.visit(&instance).await;
+        platform.visit(&instance).await;
         until(&instance, |s| s.fact == Fact::Awake).await;
-        let spec = town.host.spec(instance.id).unwrap();
+        let spec = platform.host.spec(instance.id).unwrap();
         assert_eq!((spec.image.as_str(), spec.size.as_str()), ("other:1", "large"));
 
         // How soon it sleeps counts from now on.
         let hasty = InstanceSettings { size: "hasty".into(), ..terms };
-        town.instances().set_terms(&instance, hasty).await.unwrap();
-        town.wait(Duration::from_secs(60)).await;
+        platform.instances().set_terms(&instance, hasty).await.unwrap();
+        platform.wait(Duration::from_secs(60)).await;
         until(&instance, |s| s.fact == Fact::Frozen).await;
     }
 }
 
 #[tokio::test]
 async fn terms_that_cannot_be_are_refused_with_what_there_is() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
     let terms = alice.instance.terms();
     let minute = Some(Duration::from_secs(60));
     for (wrong, field, words) in [
@@ -178,7 +178,7 @@ async fn terms_that_cannot_be_are_refused_with_what_there_is() {
         (InstanceSettings { stop_after: minute, ..terms.clone() }, "stop_after", "frozen first"),
         (InstanceSettings { remove_after: minute, ..terms.clone() }, "remove_after", "stopped first"),
     ] {
-        let refused = town.instances().set_terms(&alice.instance, wrong).await;
+        let refused = platform.instances().set_terms(&alice.instance, wrong).await;
         assert!(
             matches!(&refused, Err(Error::Invalid { field: f, message }) if *f == field && message.contains(words)),
             "{refused:?}"
@@ -189,80 +189,80 @@ async fn terms_that_cannot_be_are_refused_with_what_there_is() {
 
 #[tokio::test]
 async fn a_suspended_instance_is_not_upgraded() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    town.app.accounts.suspend(&alice.instance.handle, "operator").await.unwrap();
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    platform.app.accounts.suspend(&alice.instance.handle, "operator").await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Stopped).await;
-    town.host.rebuild_image(IMAGE);
-    let refused = town.instances().upgrade(&alice.instance).await;
+    platform.host.rebuild_image(IMAGE);
+    let refused = platform.instances().upgrade(&alice.instance).await;
     assert!(matches!(refused, Err(Error::Forbidden(_))));
     assert_eq!(alice.instance.status().wish, Wish::Suspended);
 }
 
 #[tokio::test]
 async fn what_nobody_used_for_thirty_days_has_no_container_and_all_its_files() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    town.wait(HALF_AN_HOUR).await;
-    let before = container(&town, &alice).await;
-    town.wait(Duration::from_secs(30 * 24 * 60 * 60)).await;
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    platform.wait(HALF_AN_HOUR).await;
+    let before = container(&platform, &alice).await;
+    platform.wait(Duration::from_secs(30 * 24 * 60 * 60)).await;
     let status = until(&alice.instance, |s| s.fact == Fact::Absent).await;
     assert_eq!(status.cause, Cause::Idle);
-    let seen = town.host.inspect(alice.instance.id).await.unwrap();
+    let seen = platform.host.inspect(alice.instance.id).await.unwrap();
     assert!(seen.volume && seen.container.is_none());
-    town.visit(&alice.instance).await;
+    platform.visit(&alice.instance).await;
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
-    assert_ne!(container(&town, &alice).await.id, before.id);
+    assert_ne!(container(&platform, &alice).await.id, before.id);
 }
 
 #[tokio::test]
 async fn one_that_is_on_its_way_too_long_is_stuck_and_stopping_it_frees_it() {
-    let town = FakePlatform::new(&[]).await;
-    let alice = town.settle_in("alice").await;
-    town.wait(HALF_AN_HOUR).await;
-    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
-    town.visit(&alice.instance).await;
-    town.host.until_held(Verb::Start).await;
-    assert!(!alice.instance.status().is_stuck(town.clock.now()));
-    town.clock.advance(STUCK_AFTER);
-    assert!(alice.instance.status().is_stuck(town.clock.now()));
-    let metrics = || berth::ops::render(&town.app.metrics, &town.app.modules, town.clock.now());
+    let platform = FakePlatform::new(&[]).await;
+    let alice = platform.settle_in("alice").await;
+    platform.wait(HALF_AN_HOUR).await;
+    platform.host.hold(Verb::Start, HoldPoint::BeforeEffect);
+    platform.visit(&alice.instance).await;
+    platform.host.until_held(Verb::Start).await;
+    assert!(!alice.instance.status().is_stuck(platform.clock.now()));
+    platform.clock.advance(STUCK_AFTER);
+    assert!(alice.instance.status().is_stuck(platform.clock.now()));
+    let metrics = || berth::ops::render(&platform.app.metrics, &platform.app.modules, platform.clock.now());
     assert!(metrics().contains("berth_instances_stuck 1"), "{}", metrics());
-    town.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
-    town.host.release(Verb::Start);
+    platform.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+    platform.host.release(Verb::Start);
     until(&alice.instance, |s| s.fact == Fact::Stopped).await;
-    town.visit(&alice.instance).await;
+    platform.visit(&alice.instance).await;
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
     assert!(metrics().contains("berth_instances_stuck 0"));
 }
 
 #[tokio::test]
 async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
-    let town = FakePlatform::new(&[("BERTH_IMAGES", "berth-instance:latest,other:1")]).await;
-    let alice = town.settle_in("alice").await;
+    let platform = FakePlatform::new(&[("BERTH_IMAGES", "berth-instance:latest,other:1")]).await;
+    let alice = platform.settle_in("alice").await;
     let ask = async |image: &str| {
-        town.clock.advance(Duration::from_secs(1));
+        platform.clock.advance(Duration::from_secs(1));
         let terms = InstanceSettings { image: image.into(), ..alice.instance.terms() };
-        town.instances().set_terms(&alice.instance, terms).await.unwrap();
-        town.instances().settled().await;
-        let asked_at = town.clock.now();
+        platform.instances().set_terms(&alice.instance, terms).await.unwrap();
+        platform.instances().settled().await;
+        let asked_at = platform.clock.now();
         let work = alice.instance.begin_work(Work::Request);
-        town.instances().upgrade(&alice.instance).await.unwrap();
-        town.instances().settled().await;
-        let renewed = town.instances().renewed(alice.instance.id, asked_at).await.unwrap();
+        platform.instances().upgrade(&alice.instance).await.unwrap();
+        platform.instances().settled().await;
+        let renewed = platform.instances().renewed(alice.instance.id, asked_at).await.unwrap();
         assert_eq!(renewed, UpgradeOutcome::UnderWay, "{image}: it waits for what is in flight");
-        town.clock.advance(Duration::from_secs(1));
+        platform.clock.advance(Duration::from_secs(1));
         drop(work);
-        town.look().await;
+        platform.look().await;
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
-        town.instances().settled().await;
-        town.instances().renewed(alice.instance.id, asked_at).await.unwrap()
+        platform.instances().settled().await;
+        platform.instances().renewed(alice.instance.id, asked_at).await.unwrap()
     };
     assert_eq!(ask("other:1").await, UpgradeOutcome::Done);
-    let broken = container(&town, &alice).await.image_id;
+    let broken = container(&platform, &alice).await.image_id;
     assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done);
-    town.host.breaks_when_started(&broken, ContainerExit { code: 3, out_of_memory: false });
+    platform.host.breaks_when_started(&broken, ContainerExit { code: 3, out_of_memory: false });
     assert_eq!(ask("other:1").await, UpgradeOutcome::WentBack);
-    assert!(town.instances().outdated().await.unwrap().is_empty(), "what was refused is not offered again");
+    assert!(platform.instances().outdated().await.unwrap().is_empty(), "what was refused is not offered again");
     assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done, "another one is");
 }

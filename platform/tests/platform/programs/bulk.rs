@@ -24,7 +24,7 @@ async fn shell(scene: &Scene, words: &str) -> String {
     let headers = scene.folder.path().join("headers");
     let lines = format!("Host: {HOST}\nCookie: {}\nOrigin: {}\n", scene.cookie, scene.origin());
     std::fs::write(&headers, lines).unwrap();
-    shell.env("AT", format!("http://{}", scene.town.address)).env("HEADERS", format!("@{}", headers.display()));
+    shell.env("AT", format!("http://{}", scene.platform.address)).env("HEADERS", format!("@{}", headers.display()));
     said(shell).await
 }
 
@@ -77,7 +77,7 @@ async fn a_large_download_arrives_whole() {
 async fn a_client_that_stops_reading_stops_the_program_and_nothing_is_buffered() {
     let scene = Scene::with_python("bulk.py").await;
     let bytes = 4 * KERNEL;
-    let mut stream = TcpStream::connect(scene.town.address).await.unwrap();
+    let mut stream = TcpStream::connect(scene.platform.address).await.unwrap();
     let head = format!("GET /?bytes={bytes} HTTP/1.1\r\nHost: {HOST}\r\nCookie: {}\r\n\r\n", scene.cookie);
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.readable().await.unwrap();

@@ -27,7 +27,7 @@ async fn grpc_web_passes_byte_for_byte() {
 
 /// The end of the response to a call with these further headers.
 async fn call(scene: &Scene, more: &str) -> Vec<u8> {
-    let mut stream = TcpStream::connect(scene.town.address).await.unwrap();
+    let mut stream = TcpStream::connect(scene.platform.address).await.unwrap();
     let (cookie, message) = (&scene.cookie, message());
     let head = format!(
         "POST /berth.Test/Echo HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: {}\r\nContent-Type: application/grpc\r\nContent-Length: {}\r\n{more}\r\n",

@@ -22,7 +22,7 @@ pub const HOST: &str = "alice.example.com";
 
 /// A platform with one real program, behind real Caddy.
 pub struct Scene {
-    pub town: FakePlatform,
+    pub platform: FakePlatform,
     pub front: CaddyProxy,
     /// The owner's session cookie, as a name-value pair.
     pub cookie: String,
@@ -35,27 +35,27 @@ impl Scene {
     /// Starts `program` with the environment of an instance, in a folder of its own, and waits until it is ready.
     pub async fn with(program: impl FnOnce(&Path) -> Command) -> Self {
         let port = CaddyProxy::own_port();
-        let town = FakePlatform::of_real_programs(&[port]).await;
+        let platform = FakePlatform::of_real_programs(&[port]).await;
         let folder = tempfile::tempdir().unwrap();
-        let alice = town.sign_up("alice").await;
+        let alice = platform.sign_up("alice").await;
         let program = program(folder.path())
             .current_dir(folder.path())
             .env("HOME", folder.path())
             .env("PORT", alice.instance.socket().port().to_string())
-            .env("BERTH_URL", town.app.config.hosts.instance_origin(&alice.instance.handle))
+            .env("BERTH_URL", platform.app.config.hosts.instance_origin(&alice.instance.handle))
             .stdin(Stdio::null())
             .spawn()
             .expect("scripts/test installs the programs");
         let scene = Self {
-            front: CaddyProxy::of(&town).await,
-            cookie: town.instance_cookie(&alice).await,
-            town,
+            front: CaddyProxy::of(&platform).await,
+            cookie: platform.instance_cookie(&alice).await,
+            platform,
             folder,
             program,
             _alice: alice,
         };
         until(&scene._alice.instance, |status| status.fact == Fact::Awake).await;
-        scene.town.instances().settled().await;
+        scene.platform.instances().settled().await;
         scene
     }
 

@@ -15,17 +15,17 @@ use berth_testing::fake_platform::{FakePlatform, Person};
 const A_DOLLAR: u64 = 2_000_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-async fn tell(town: &FakePlatform) -> u64 {
-    town.app.quota.settled().await;
-    town.app.quota.reports.tell_alerts(&town.app.instances, &town.app.webhooks).await.unwrap()
+async fn tell(platform: &FakePlatform) -> u64 {
+    platform.app.quota.settled().await;
+    platform.app.quota.reports.tell_alerts(&platform.app.instances, &platform.app.webhooks).await.unwrap()
 }
 
-async fn open_the_path(town: &FakePlatform, resident: &Person) {
-    town.app.webhooks.open_path(resident.instance.id, ALERT_WEBHOOK_PATH, PathSuffix::None).await.unwrap();
+async fn open_the_path(platform: &FakePlatform, person: &Person) {
+    platform.app.webhooks.open_path(person.instance.id, ALERT_WEBHOOK_PATH, PathSuffix::None).await.unwrap();
 }
 
-fn told(town: &FakePlatform) -> Vec<(String, Value)> {
-    let seen = town.receiver.seen();
+fn told(platform: &FakePlatform) -> Vec<(String, Value)> {
+    let seen = platform.receiver.seen();
     seen.iter()
         .map(|webhook| {
             assert_eq!((webhook.method.as_str(), webhook.target.as_str()), ("POST", ALERT_WEBHOOK_PATH));
@@ -38,30 +38,30 @@ fn told(town: &FakePlatform) -> Vec<(String, Value)> {
 async fn each_threshold_of_a_month_is_told_once() {
     for database in databases().await {
         let kind = database.kind;
-        let town = FakePlatform::on(database, &[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
-        town.app.quota.begin().await.unwrap();
-        let alice = town.settle_in("alice").await;
-        open_the_path(&town, &alice).await;
-        call(&town.app, "alice", "", A_DOLLAR / 100 * 79).await;
-        assert_eq!(tell(&town).await, 0, "{kind}: not yet");
+        let platform = FakePlatform::on(database, &[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
+        platform.app.quota.begin().await.unwrap();
+        let alice = platform.settle_in("alice").await;
+        open_the_path(&platform, &alice).await;
+        call(&platform.app, "alice", "", A_DOLLAR / 100 * 79).await;
+        assert_eq!(tell(&platform).await, 0, "{kind}: not yet");
         for _ in 0..3 {
-            call(&town.app, "alice", "", A_DOLLAR / 100).await;
-            tell(&town).await;
+            call(&platform.app, "alice", "", A_DOLLAR / 100).await;
+            tell(&platform).await;
         }
-        town.receiver.until(1).await;
-        call(&town.app, "alice", "", A_DOLLAR / 100 * 18).await;
-        assert_eq!((tell(&town).await, tell(&town).await), (1, 0), "{kind}");
-        town.receiver.until(2).await;
-        let webhooks = told(&town);
+        platform.receiver.until(1).await;
+        call(&platform.app, "alice", "", A_DOLLAR / 100 * 18).await;
+        assert_eq!((tell(&platform).await, tell(&platform).await), (1, 0), "{kind}");
+        platform.receiver.until(2).await;
+        let webhooks = told(&platform);
         let said =
             |at: usize| (webhooks[at].0.as_str(), &webhooks[at].1["percent"], &webhooks[at].1["spent_nanodollars"]);
         assert_eq!(said(0), ("80", &json!(80), &json!(800_000_000)), "{kind}");
         assert_eq!(said(1), ("100", &json!(100), &json!(1_000_000_000)), "{kind}");
         assert_eq!((&webhooks[0].1["span"], &webhooks[0].1["period"]), (&json!("month"), &json!("2026-11")));
-        town.clock.advance(20 * DAY);
-        call(&town.app, "alice", "", A_DOLLAR / 10 * 9).await;
-        assert_eq!(tell(&town).await, 1, "{kind}: another month");
-        let alerts = town.app.quota.reports.alerts(alice.instance.account).await.unwrap();
+        platform.clock.advance(20 * DAY);
+        call(&platform.app, "alice", "", A_DOLLAR / 10 * 9).await;
+        assert_eq!(tell(&platform).await, 1, "{kind}: another month");
+        let alerts = platform.app.quota.reports.alerts(alice.instance.account).await.unwrap();
         let periods: Vec<_> = alerts.iter().map(|alert| (alert.period.to_string(), alert.percent)).collect();
         assert_eq!(periods, [("2026-12".to_owned(), 80)], "{kind}: the one before is over");
     }
@@ -69,30 +69,30 @@ async fn each_threshold_of_a_month_is_told_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alert_outlives_the_platform_and_is_sent_late_and_once() {
-    let mut town = FakePlatform::new(&[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
-    town.app.quota.begin().await.unwrap();
-    let alice = town.settle_in("alice").await;
-    open_the_path(&town, &alice).await;
-    call(&town.app, "alice", "", A_DOLLAR / 100 * 85).await;
-    town.app.quota.settled().await;
-    town.restart().await;
-    assert_eq!((tell(&town).await, tell(&town).await), (1, 0));
-    town.receiver.until(1).await;
-    town.restart().await;
-    assert_eq!(tell(&town).await, 0);
-    assert_eq!(told(&town).len(), 1);
+    let mut platform = FakePlatform::new(&[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
+    platform.app.quota.begin().await.unwrap();
+    let alice = platform.settle_in("alice").await;
+    open_the_path(&platform, &alice).await;
+    call(&platform.app, "alice", "", A_DOLLAR / 100 * 85).await;
+    platform.app.quota.settled().await;
+    platform.restart().await;
+    assert_eq!((tell(&platform).await, tell(&platform).await), (1, 0));
+    platform.receiver.until(1).await;
+    platform.restart().await;
+    assert_eq!(tell(&platform).await, 0);
+    assert_eq!(told(&platform).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_sent_where_no_path_is_open_also_when_it_is_opened_later() {
-    let town = FakePlatform::new(&[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
-    town.app.quota.begin().await.unwrap();
-    let alice = town.settle_in("alice").await;
-    call(&town.app, "alice", "", A_DOLLAR / 100 * 85).await;
-    assert_eq!(tell(&town).await, 0);
-    open_the_path(&town, &alice).await;
-    assert_eq!(tell(&town).await, 0);
-    assert_eq!(town.app.webhooks.counts(alice.instance.id).waiting, 0);
+    let platform = FakePlatform::new(&[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
+    platform.app.quota.begin().await.unwrap();
+    let alice = platform.settle_in("alice").await;
+    call(&platform.app, "alice", "", A_DOLLAR / 100 * 85).await;
+    assert_eq!(tell(&platform).await, 0);
+    open_the_path(&platform, &alice).await;
+    assert_eq!(tell(&platform).await, 0);
+    assert_eq!(platform.app.webhooks.counts(alice.instance.id).waiting, 0);
 }
 
 #[tokio::test]

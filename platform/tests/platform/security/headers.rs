@@ -92,21 +92,21 @@ const FORGED: [(&str, &str); 34] = [
 
 struct Scene {
     program: RawProgram,
-    town: FakePlatform,
+    platform: FakePlatform,
     cookie: String,
 }
 
 impl Scene {
     async fn set() -> Self {
         let program = RawProgram::start(answer).await;
-        let town = FakePlatform::with_programs_on(program.port, &[]).await;
-        let alice = town.settle_in("alice").await;
-        let cookie = town.instance_cookie(&alice).await;
-        Self { program, town, cookie }
+        let platform = FakePlatform::with_programs_on(program.port, &[]).await;
+        let alice = platform.settle_in("alice").await;
+        let cookie = platform.instance_cookie(&alice).await;
+        Self { program, platform, cookie }
     }
 
     async fn straight(&self) -> Wire<impl Stream> {
-        Wire::on(TcpStream::connect(self.town.address).await.unwrap())
+        Wire::on(TcpStream::connect(self.platform.address).await.unwrap())
     }
 
     /// Requests `/answer` with all forged headers.
@@ -168,7 +168,7 @@ fn nothing_forged(seen: &Seen, ip: Ipv4Addr) {
 async fn a_response_has_no_effect_beyond_its_own_host() {
     let scene = Scene::set().await;
     only_its_own(&scene.ask(&mut scene.straight().await, "").await);
-    let front = CaddyProxy::of(&scene.town).await;
+    let front = CaddyProxy::of(&scene.platform).await;
     let stream = front.connect(&front.own_authority(), "alice.example.com", &[b"http/1.1"]).await.unwrap();
     only_its_own(&scene.ask(&mut Wire::on(stream), "").await);
 }
@@ -178,7 +178,7 @@ async fn a_program_sees_no_forged_headers_and_none_of_our_cookies() {
     let scene = Scene::set().await;
     // As Caddy appends it, behind the forged values.
     scene.ask(&mut scene.straight().await, "X-Forwarded-For: 203.0.113.9\r\n").await;
-    let front = CaddyProxy::of(&scene.town).await;
+    let front = CaddyProxy::of(&scene.platform).await;
     let stream = front.connect(&front.own_authority(), "alice.example.com", &[b"http/1.1"]).await.unwrap();
     scene.ask(&mut Wire::on(stream), "").await;
     let [straight, through_caddy] = &scene.program.seen()[..] else { panic!("{:?}", scene.program.seen()) };
@@ -189,7 +189,7 @@ async fn a_program_sees_no_forged_headers_and_none_of_our_cookies() {
 #[tokio::test]
 async fn a_visitor_cannot_forge_their_address() {
     let scene = Scene::set().await;
-    let front = CaddyProxy::of(&scene.town).await;
+    let front = CaddyProxy::of(&scene.platform).await;
     for (name, value) in FORGED {
         let stream = front.connect(&front.own_authority(), "alice.example.com", &[b"http/1.1"]).await.unwrap();
         let mut wire = Wire::on(stream);
@@ -208,10 +208,11 @@ async fn a_visitor_cannot_forge_their_address() {
 
 #[tokio::test]
 async fn a_cookie_bomb_is_refused_and_deleted() {
-    let town = FakePlatform::new(&[]).await;
+    let platform = FakePlatform::new(&[]).await;
     let bomb: String = (0..5).map(|n| format!("planted{n}={}; ", "x".repeat(4000))).collect();
     for host in ["app.example.com", "example.com"] {
-        let refused = town.get(host, "/", &[("cookie", bomb.trim_end_matches("; ")), ("accept", "text/html")]).await;
+        let refused =
+            platform.get(host, "/", &[("cookie", bomb.trim_end_matches("; ")), ("accept", "text/html")]).await;
         assert_eq!((refused.status, refused.header("clear-site-data")), (431, "\"cookies\""), "{host}");
         assert!(refused.text().contains("too many cookies"), "{}", refused.text());
     }

@@ -203,7 +203,7 @@ fn other_answers() -> Vec<Case> {
 
 struct Scene {
     program: RawProgram,
-    town: FakePlatform,
+    platform: FakePlatform,
     alices: String,
     bobs: String,
 }
@@ -222,14 +222,14 @@ impl Scene {
             None => ok(&format!("{} {}", seen.all("host")[0], seen.path())),
         })
         .await;
-        let town = FakePlatform::with_programs_on(program.port, &[]).await;
-        let (alice, bob) = (town.settle_in("alice").await, town.settle_in("bob").await);
-        let (alices, bobs) = (town.instance_cookie(&alice).await, town.instance_cookie(&bob).await);
-        Self { program, town, alices, bobs }
+        let platform = FakePlatform::with_programs_on(program.port, &[]).await;
+        let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
+        let (alices, bobs) = (platform.instance_cookie(&alice).await, platform.instance_cookie(&bob).await);
+        Self { program, platform, alices, bobs }
     }
 
     async fn straight(&self) -> Wire<TcpStream> {
-        Wire::on(TcpStream::connect(self.town.address).await.unwrap())
+        Wire::on(TcpStream::connect(self.platform.address).await.unwrap())
     }
 
     async fn ask(&self, wire: &mut Wire<impl Stream>, method: &str, who: &str, path: &str) -> Option<Reply> {
@@ -302,7 +302,7 @@ async fn a_programs_violations_reach_no_visitor_but_its_own_directly() {
 #[tokio::test]
 async fn a_programs_violations_reach_no_visitor_but_its_own_through_caddy() {
     let scene = Scene::set().await;
-    let front = CaddyProxy::of(&scene.town).await;
+    let front = CaddyProxy::of(&scene.platform).await;
     let authority = front.own_authority();
     told(&scene, async |host| Wire::on(front.connect(&authority, host, &[b"http/1.1"]).await.unwrap())).await;
 }

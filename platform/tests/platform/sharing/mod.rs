@@ -20,42 +20,42 @@ const HOST: &str = "alice.example.com";
 const PAGE: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
 
 /// Alice's instance, and two further accounts.
-struct Street {
-    town: FakePlatform,
+struct SharedInstance {
+    platform: FakePlatform,
     alice: Person,
     bob: Person,
     carol: Person,
 }
 
-impl Street {
+impl SharedInstance {
     async fn new() -> Self {
-        let town = FakePlatform::new(&[]).await;
+        let platform = FakePlatform::new(&[]).await;
         let [alice, bob, carol] =
-            [town.settle_in("alice").await, town.sign_up("bob").await, town.sign_up("carol").await];
-        Self { town, alice, bob, carol }
+            [platform.settle_in("alice").await, platform.sign_up("bob").await, platform.sign_up("carol").await];
+        Self { platform, alice, bob, carol }
     }
 
     async fn open(&self, path: &str, audience: ShareAudience) -> Share {
-        self.town.app.sharing.add(&self.alice.instance, path, audience).await.unwrap()
+        self.platform.app.sharing.add(&self.alice.instance, path, audience).await.unwrap()
     }
 
     async fn revoke(&self, share: &Share) {
-        self.town.app.sharing.remove(&self.alice.instance, share.id, "alice").await.unwrap();
+        self.platform.app.sharing.remove(&self.alice.instance, share.id, "alice").await.unwrap();
     }
 
     /// A session cookie on Alice's host, of a guest or of Alice.
     async fn cookie(&self, who: &Person) -> String {
-        cookie_of(&self.town.app.accounts, who, HOST).await
+        cookie_of(&self.platform.app.accounts, who, HOST).await
     }
 
     async fn put_to_sleep(&self) {
-        self.town.instances().sleep(&self.alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+        self.platform.instances().sleep(&self.alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
         until(&self.alice.instance, |s| s.fact == Fact::Stopped).await;
-        self.town.instances().settled().await;
+        self.platform.instances().settled().await;
     }
 
     async fn get(&self, path: &str, cookie: &str) -> Answer {
-        self.town.get(HOST, path, &[("cookie", cookie)]).await
+        self.platform.get(HOST, path, &[("cookie", cookie)]).await
     }
 }
 
@@ -78,13 +78,13 @@ fn told(answer: &Answer) -> (String, serde_json::Value) {
 
 #[tokio::test]
 async fn a_share_admits_its_audience_and_wakes_only_where_it_says_so() {
-    let street = Street::new().await;
-    let town = &street.town;
+    let shared = SharedInstance::new().await;
+    let platform = &shared.platform;
     // A share on another path, by which every account can log in on this host.
-    street.open("/lobby", ShareAudience::SignedIn).await;
-    let cookies = [street.cookie(&street.alice).await, street.cookie(&street.bob).await];
+    shared.open("/lobby", ShareAudience::SignedIn).await;
+    let cookies = [shared.cookie(&shared.alice).await, shared.cookie(&shared.bob).await];
     let [alices, bobs] = &cookies;
-    let carols = street.cookie(&street.carol).await;
+    let carols = shared.cookie(&shared.carol).await;
     let visitors = [alices.as_str(), bobs, &carols, ""];
     // The status for the owner, bob, carol and a stranger, while the instance is awake and asleep. 503 means "asleep".
     for (sentence, audience, awake, asleep) in [
@@ -95,72 +95,72 @@ async fn a_share_admits_its_audience_and_wakes_only_where_it_says_so() {
         ("to be seen", Some(ShareAudience::Everyone { wakes: false }), [200; 4], [200, 503, 503, 503]),
     ] {
         let share = match audience {
-            Some(audience) => Some(street.open("/echo", audience).await),
+            Some(audience) => Some(shared.open("/echo", audience).await),
             None => None,
         };
         for (n, cookie) in visitors.into_iter().enumerate() {
-            town.visit(&street.alice.instance).await;
-            until(&street.alice.instance, |s| s.fact == Fact::Awake).await;
-            assert_eq!(street.get("/echo", cookie).await.status, awake[n], "{sentence}, awake, visitor {n}");
-            street.put_to_sleep().await;
-            let starts = town.host.calls(Verb::Start);
-            let answer = street.get("/echo", cookie).await;
+            platform.visit(&shared.alice.instance).await;
+            until(&shared.alice.instance, |s| s.fact == Fact::Awake).await;
+            assert_eq!(shared.get("/echo", cookie).await.status, awake[n], "{sentence}, awake, visitor {n}");
+            shared.put_to_sleep().await;
+            let starts = platform.host.calls(Verb::Start);
+            let answer = shared.get("/echo", cookie).await;
             assert_eq!(answer.status, asleep[n], "{sentence}, asleep, visitor {n}");
-            town.look().await;
-            let woke = town.host.calls(Verb::Start) > starts;
+            platform.look().await;
+            let woke = platform.host.calls(Verb::Start) > starts;
             assert_eq!(woke, asleep[n] == 200, "{sentence}, asleep, visitor {n}");
             if asleep[n] == 503 {
                 assert_eq!((answer.json()["code"].as_str(), answer.header("retry-after")), (Some("asleep"), "60"));
             }
         }
         if let Some(share) = share {
-            street.revoke(&share).await;
+            shared.revoke(&share).await;
         }
     }
 }
 
 #[tokio::test]
 async fn refusals_are_pages_for_browsers() {
-    let street = Street::new().await;
-    let town = &street.town;
-    street.open("/lobby", ShareAudience::SignedIn).await;
-    street.open("/late", ShareAudience::Everyone { wakes: false }).await;
-    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
-    let bobs = street.cookie(&street.bob).await;
-    street.put_to_sleep().await;
-    let refused = town.get(HOST, "/", &[("cookie", &bobs), PAGE]).await;
+    let shared = SharedInstance::new().await;
+    let platform = &shared.platform;
+    shared.open("/lobby", ShareAudience::SignedIn).await;
+    shared.open("/late", ShareAudience::Everyone { wakes: false }).await;
+    shared.open("/echo", ShareAudience::Everyone { wakes: true }).await;
+    let bobs = shared.cookie(&shared.bob).await;
+    shared.put_to_sleep().await;
+    let refused = platform.get(HOST, "/", &[("cookie", &bobs), PAGE]).await;
     assert_eq!((refused.status, refused.header("content-type")), (403, "text/html; charset=utf-8"));
     assert!(refused.text().contains("You are logged in as bob"), "{}", refused.text());
-    let asleep = town.get(HOST, "/late", &[PAGE]).await;
+    let asleep = platform.get(HOST, "/late", &[PAGE]).await;
     assert_eq!((asleep.status, asleep.header("retry-after")), (503, "60"));
     assert!(asleep.text().contains("Asleep"), "{}", asleep.text());
-    assert_eq!(street.alice.instance.fact(), Fact::Stopped);
-    let private = town.get(HOST, "/", &[PAGE]).await;
+    assert_eq!(shared.alice.instance.fact(), Fact::Stopped);
+    let private = platform.get(HOST, "/", &[PAGE]).await;
     assert_eq!(private.status, 302, "on a path without a share a stranger is sent to log in");
     // Visitors get the waiting page, too, without the owner's details and without live updates.
-    let waiting = town.get(HOST, "/echo", &[PAGE]).await;
+    let waiting = platform.get(HOST, "/echo", &[PAGE]).await;
     assert_eq!((waiting.status, waiting.header("retry-after")), (503, "2"));
     assert!(waiting.text().contains("Waking alice") && !waiting.text().contains("dashboard"), "{}", waiting.text());
     assert!(waiting.text().contains("http-equiv=\"refresh\"") && !waiting.text().contains("<script"));
-    until(&street.alice.instance, |s| s.fact == Fact::Awake).await;
-    assert_eq!(town.get(HOST, "/echo", &[PAGE]).await.status, 200);
+    until(&shared.alice.instance, |s| s.fact == Fact::Awake).await;
+    assert_eq!(platform.get(HOST, "/echo", &[PAGE]).await.status, 200);
 }
 
 #[tokio::test]
 async fn the_program_learns_the_handle_of_a_guest_and_nothing_of_a_stranger() {
-    let street = Street::new().await;
-    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
-    street.open("/lobby", account("bob")).await;
-    let (alices, bobs) = (street.cookie(&street.alice).await, street.cookie(&street.bob).await);
+    let shared = SharedInstance::new().await;
+    shared.open("/echo", ShareAudience::Everyone { wakes: true }).await;
+    shared.open("/lobby", account("bob")).await;
+    let (alices, bobs) = (shared.cookie(&shared.alice).await, shared.cookie(&shared.bob).await);
     for (cookie, user) in [(&alices, "alice"), (&bobs, "bob")] {
-        assert_eq!(told(&street.get("/echo", cookie).await), (user.to_owned(), user.into()));
+        assert_eq!(told(&shared.get("/echo", cookie).await), (user.to_owned(), user.into()));
     }
     for cookie in ["", "__Host-berth=nonsense", "__Host-berth=a; __Host-berth=b"] {
-        let told = told(&street.get("/echo", cookie).await);
+        let told = told(&shared.get("/echo", cookie).await);
         assert_eq!(told, (String::new(), serde_json::Value::Null), "{cookie}");
     }
     let forged = [("x-berth-user", "alice"), ("x-original-url", "/"), ("x-script-name", "/echo"), ("path-info", "/")];
-    let answer = street.town.get(HOST, "/echo", &forged).await;
+    let answer = shared.platform.get(HOST, "/echo", &forged).await;
     assert_eq!(told(&answer).0, "");
     for (name, _) in forged {
         assert!(!answer.text().contains(&format!("\"{name}\"")), "{name}");
@@ -169,14 +169,14 @@ async fn the_program_learns_the_handle_of_a_guest_and_nothing_of_a_stranger() {
 
 #[tokio::test]
 async fn a_guest_consents_before_the_instance_learns_the_handle() {
-    let street = Street::new().await;
-    let town = &street.town;
-    street.open("/echo", account("bob")).await;
-    let sent = town.get(HOST, "/echo?x=1", &[PAGE]).await;
+    let shared = SharedInstance::new().await;
+    let platform = &shared.platform;
+    shared.open("/echo", account("bob")).await;
+    let sent = platform.get(HOST, "/echo?x=1", &[PAGE]).await;
     let pending = sent.header("set-cookie").split(';').next().unwrap().to_owned();
     let way = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
-    let bobs = format!("__Host-berth={}", street.bob.signed_in.session.reveal());
-    let asked = town.get("app.example.com", &way, &[("cookie", &bobs), PAGE]).await;
+    let bobs = format!("__Host-berth={}", shared.bob.signed_in.session.reveal());
+    let asked = platform.get("app.example.com", &way, &[("cookie", &bobs), PAGE]).await;
     assert_eq!((asked.status, asked.header("location")), (200, ""));
     let page = asked.text();
     assert!(page.contains("It will learn your handle, bob") && !page.contains("callback?code"), "{page}");
@@ -184,52 +184,52 @@ async fn a_guest_consents_before_the_instance_learns_the_handle() {
     let form = way.split_once('?').unwrap().1;
     let kind = ("content-type", "application/x-www-form-urlencoded");
     let elsewhere = [("cookie", bobs.as_str()), kind, ("origin", "https://alice.example.com"), PAGE];
-    let forged = town.send("POST", "app.example.com", "/hand-off", &elsewhere, form).await;
+    let forged = platform.send("POST", "app.example.com", "/hand-off", &elsewhere, form).await;
     assert_eq!(forged.status, 403, "a page of another site cannot consent for him (CSRF)");
     let agreed = [("cookie", bobs.as_str()), kind, ("origin", "https://app.example.com"), PAGE];
-    let agreed = town.send("POST", "app.example.com", "/hand-off", &agreed, form).await;
+    let agreed = platform.send("POST", "app.example.com", "/hand-off", &agreed, form).await;
     assert_eq!(agreed.status, 200, "{}", agreed.text());
     let page = agreed.text().replace("&amp;", "&").replace("&#38;", "&");
     let back = page.split("url=https://alice.example.com").nth(1).unwrap().split('"').next().unwrap();
-    let home = town.get(HOST, back, &[("cookie", &pending), PAGE]).await;
+    let home = platform.get(HOST, back, &[("cookie", &pending), PAGE]).await;
     assert_eq!((home.status, home.header("location")), (303, "/echo?x=1"));
     let session = home.header("set-cookie").split(';').next().unwrap().to_owned();
-    assert_eq!(told(&street.get("/echo?x=1", &session).await).0, "bob");
-    let app = town.get("app.example.com", "/api/account", &[("cookie", &session)]).await;
+    assert_eq!(told(&shared.get("/echo?x=1", &session).await).0, "bob");
+    let app = platform.get("app.example.com", "/api/account", &[("cookie", &session)]).await;
     assert_eq!(app.status, 401, "it is not a session on the app host");
-    let own = town.get("bob.example.com", "/", &[("cookie", &session)]).await;
+    let own = platform.get("bob.example.com", "/", &[("cookie", &session)]).await;
     assert_eq!(own.status, 401, "nor on another instance");
 }
 
 #[tokio::test]
 async fn a_refusal_reveals_neither_shares_nor_whether_the_instance_exists() {
-    let street = Street::new().await;
-    let carols = format!("__Host-berth={}", street.carol.signed_in.session.reveal());
+    let shared = SharedInstance::new().await;
+    let carols = format!("__Host-berth={}", shared.carol.signed_in.session.reveal());
     let ask = async |handle: &str| {
         let path = format!("/hand-off?host={handle}.example.com&state=s&challenge={}", "c".repeat(43));
-        let answer = street.town.get("app.example.com", &path, &[("cookie", &carols)]).await;
+        let answer = shared.platform.get("app.example.com", &path, &[("cookie", &carols)]).await;
         assert_eq!(answer.status, 403);
         answer.text().replace(handle, "HANDLE")
     };
     let private = ask("alice").await;
-    street.open("/echo", account("bob")).await;
-    street.open("/", ShareAudience::Everyone { wakes: true }).await;
+    shared.open("/echo", account("bob")).await;
+    shared.open("/", ShareAudience::Everyone { wakes: true }).await;
     for handle in ["alice", "bob", "nobody-at-all"] {
         assert_eq!(ask(handle).await, private, "{handle}");
     }
-    street.open("/lobby", ShareAudience::SignedIn).await;
+    shared.open("/lobby", ShareAudience::SignedIn).await;
     let path = format!("/hand-off?host={HOST}&state=s&challenge={}", "c".repeat(43));
-    assert_eq!(street.town.get("app.example.com", &path, &[("cookie", &carols)]).await.status, 200);
+    assert_eq!(shared.platform.get("app.example.com", &path, &[("cookie", &carols)]).await.status, 200);
 }
 
 #[tokio::test]
 async fn path_traversal_reaches_nothing_outside_a_share() {
-    let street = Street::new().await;
-    street.open("/docs", ShareAudience::Everyone { wakes: true }).await;
-    street.open("/lobby", ShareAudience::SignedIn).await;
-    let bobs = street.cookie(&street.bob).await;
-    street.put_to_sleep().await;
-    let starts = street.town.host.calls(Verb::Start);
+    let shared = SharedInstance::new().await;
+    shared.open("/docs", ShareAudience::Everyone { wakes: true }).await;
+    shared.open("/lobby", ShareAudience::SignedIn).await;
+    let bobs = shared.cookie(&shared.bob).await;
+    shared.put_to_sleep().await;
+    let starts = shared.platform.host.calls(Verb::Start);
     for path in [
         "/",
         "/echo",
@@ -253,111 +253,111 @@ async fn path_traversal_reaches_nothing_outside_a_share() {
         "/docs/%EF%BC%8E%EF%BC%8E/echo",
         "/.berth/status",
     ] {
-        assert_eq!(street.get(path, "").await.status, 401, "{path}");
+        assert_eq!(shared.get(path, "").await.status, 401, "{path}");
         let to_guest = if path == "/.berth/status" { 401 } else { 403 };
-        assert_eq!(street.get(path, &bobs).await.status, to_guest, "{path}, a guest");
+        assert_eq!(shared.get(path, &bobs).await.status, to_guest, "{path}, a guest");
     }
     let to_copy = [("destination", "https://alice.example.com/private")];
-    assert_eq!(street.town.send("COPY", HOST, "/docs/a", &to_copy, "").await.status, 401);
-    street.town.look().await;
-    let seen = (street.alice.instance.fact(), street.town.host.calls(Verb::Start));
+    assert_eq!(shared.platform.send("COPY", HOST, "/docs/a", &to_copy, "").await.status, 401);
+    shared.platform.look().await;
+    let seen = (shared.alice.instance.fact(), shared.platform.host.calls(Verb::Start));
     assert_eq!(seen, (Fact::Stopped, starts), "the instance did not wake");
-    assert_eq!(street.get("/docs/a", "").await.status, 404, "a path inside the share reaches the program");
+    assert_eq!(shared.get("/docs/a", "").await.status, 404, "a path inside the share reaches the program");
 }
 
 #[tokio::test]
 async fn other_sites_may_embed_public_paths_and_never_act_for_a_visitor() {
-    let street = Street::new().await;
-    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
-    street.open("/lobby", account("bob")).await;
-    let (alices, bobs) = (street.cookie(&street.alice).await, street.cookie(&street.bob).await);
+    let shared = SharedInstance::new().await;
+    shared.open("/echo", ShareAudience::Everyone { wakes: true }).await;
+    shared.open("/lobby", account("bob")).await;
+    let (alices, bobs) = (shared.cookie(&shared.alice).await, shared.cookie(&shared.bob).await);
     let embeds = [("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
     for cookie in ["", &alices, &bobs] {
-        let shown = street.town.get(HOST, "/echo", &[&[("cookie", cookie)][..], &embeds].concat()).await;
+        let shown = shared.platform.get(HOST, "/echo", &[&[("cookie", cookie)][..], &embeds].concat()).await;
         assert_eq!(shown.status, 200);
         assert_eq!(told(&shown).0, "", "without an identity, also in a guest's browser");
     }
     for (cookie, status) in [("", 200), (&alices, 403), (&bobs, 403), ("__Host-berth=old", 403)] {
         for from in [&[("sec-fetch-site", "same-site")][..], &[("origin", "https://evil.example.com")]] {
             let headers = [&[("cookie", cookie)][..], from].concat();
-            let posted = street.town.send("POST", HOST, "/echo", &headers, "x").await;
+            let posted = shared.platform.send("POST", HOST, "/echo", &headers, "x").await;
             assert_eq!(posted.status, status, "{headers:?}");
         }
     }
     // Paths shared with a guest are as closed to other sites' pages as the owner's.
-    street.open("/flow", account("bob")).await;
+    shared.open("/flow", account("bob")).await;
     for path in ["/flow?kind=text/plain", "/"] {
-        let shown = street.town.get(HOST, path, &[&[("cookie", bobs.as_str())][..], &embeds].concat()).await;
+        let shown = shared.platform.get(HOST, path, &[&[("cookie", bobs.as_str())][..], &embeds].concat()).await;
         assert_eq!(shown.status, 403, "{path}");
     }
     let own = [("cookie", bobs.as_str()), ("origin", "https://alice.example.com")];
-    assert_eq!(told(&street.town.send("POST", HOST, "/echo", &own, "x").await).0, "bob");
+    assert_eq!(told(&shared.platform.send("POST", HOST, "/echo", &own, "x").await).0, "bob");
 }
 
 #[tokio::test]
 async fn requests_and_wakes_without_a_login_are_rate_limited() {
-    let street = Street::new().await;
-    let (town, sharing) = (&street.town, &street.town.app.sharing);
-    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
+    let shared = SharedInstance::new().await;
+    let (platform, sharing) = (&shared.platform, &shared.platform.app.sharing);
+    shared.open("/echo", ShareAudience::Everyone { wakes: true }).await;
     let from = |n: u8| format!("203.0.113.{n}");
     for _ in 0..600 {
         sharing.count_request(from(1).parse().unwrap()).unwrap();
     }
-    let refused = town.get(HOST, "/echo", &[("x-forwarded-for", &from(1))]).await;
+    let refused = platform.get(HOST, "/echo", &[("x-forwarded-for", &from(1))]).await;
     assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
     assert!(refused.text().contains("Too many requests come from your network"), "{}", refused.text());
-    assert_eq!(town.get(HOST, "/echo", &[("x-forwarded-for", &from(2))]).await.status, 200);
-    let alices = street.cookie(&street.alice).await;
-    let owner = town.get(HOST, "/echo", &[("x-forwarded-for", &from(1)), ("cookie", &alices)]).await;
+    assert_eq!(platform.get(HOST, "/echo", &[("x-forwarded-for", &from(2))]).await.status, 200);
+    let alices = shared.cookie(&shared.alice).await;
+    let owner = platform.get(HOST, "/echo", &[("x-forwarded-for", &from(1)), ("cookie", &alices)]).await;
     assert_eq!(owner.status, 200, "requests with a login are not counted");
 
-    street.put_to_sleep().await;
-    while sharing.count_wake(street.alice.instance.id).is_ok() {
-        town.clock.advance(Duration::from_secs(10));
+    shared.put_to_sleep().await;
+    while sharing.count_wake(shared.alice.instance.id).is_ok() {
+        platform.clock.advance(Duration::from_secs(10));
     }
-    let refused = town.get(HOST, "/echo", &[("x-forwarded-for", &from(2))]).await;
+    let refused = platform.get(HOST, "/echo", &[("x-forwarded-for", &from(2))]).await;
     assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("asleep")));
     let wait: u64 = refused.header("retry-after").parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
-    assert_eq!(street.alice.instance.fact(), Fact::Stopped);
-    assert_eq!(street.get("/echo", &alices).await.status, 200, "its owner wakes it");
+    assert_eq!(shared.alice.instance.fact(), Fact::Stopped);
+    assert_eq!(shared.get("/echo", &alices).await.status, 200, "its owner wakes it");
 }
 
 #[tokio::test]
 async fn strangers_can_use_half_of_the_connections_in_flight() {
-    let street = Street::new().await;
-    street.open("/flow", ShareAudience::Everyone { wakes: true }).await;
-    let alices = street.cookie(&street.alice).await;
+    let shared = SharedInstance::new().await;
+    shared.open("/flow", ShareAudience::Everyone { wakes: true }).await;
+    let alices = shared.cookie(&shared.alice).await;
     let mut open = Vec::new();
     for _ in 0..128 {
-        open.push(ends::Open::flow(&street.town, "").await);
+        open.push(ends::Open::flow(&shared.platform, "").await);
     }
-    assert_eq!(street.get("/flow?kind=text/plain", "").await.status, 503);
-    assert_eq!(street.get("/echo", &alices).await.status, 200);
+    assert_eq!(shared.get("/flow?kind=text/plain", "").await.status, 503);
+    assert_eq!(shared.get("/echo", &alices).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_visit_that_may_not_wake_does_not_keep_the_instance_awake_either() {
-    let street = Street::new().await;
+    let shared = SharedInstance::new().await;
     for (wakes, fact) in [(true, Fact::Awake), (false, Fact::Frozen)] {
         let shares = [
-            street.open("/echo", ShareAudience::Everyone { wakes }).await,
-            street.open("/flow", ShareAudience::Everyone { wakes }).await,
+            shared.open("/echo", ShareAudience::Everyone { wakes }).await,
+            shared.open("/flow", ShareAudience::Everyone { wakes }).await,
         ];
-        street.town.visit(&street.alice.instance).await;
-        until(&street.alice.instance, |s| s.fact == Fact::Awake).await;
-        street.town.look().await;
-        let mut flow = ends::Open::flow(&street.town, "").await;
+        shared.platform.visit(&shared.alice.instance).await;
+        until(&shared.alice.instance, |s| s.fact == Fact::Awake).await;
+        shared.platform.look().await;
+        let mut flow = ends::Open::flow(&shared.platform, "").await;
         for _ in 0..2 {
-            street.town.wait(Duration::from_secs(140)).await;
-            street.town.said.send("moves".into()).unwrap();
+            shared.platform.wait(Duration::from_secs(140)).await;
+            shared.platform.said.send("moves".into()).unwrap();
             flow.until("moves").await;
-            assert_eq!(street.get("/echo", "").await.status, 200);
+            assert_eq!(shared.get("/echo", "").await.status, 200);
         }
-        street.town.wait(Duration::from_secs(140)).await;
-        assert_eq!(street.alice.instance.fact(), fact, "wakes: {wakes}");
+        shared.platform.wait(Duration::from_secs(140)).await;
+        assert_eq!(shared.alice.instance.fact(), fact, "wakes: {wakes}");
         for share in shares {
-            street.revoke(&share).await;
+            shared.revoke(&share).await;
         }
     }
 }
@@ -365,9 +365,9 @@ async fn a_visit_that_may_not_wake_does_not_keep_the_instance_awake_either() {
 #[tokio::test]
 async fn shares_are_validated_and_limited() {
     for database in databases().await {
-        let town = FakePlatform::on(database, &[]).await;
-        let (alice, sharing) = (town.sign_up("alice").await, &town.app.sharing);
-        town.sign_up("bob").await;
+        let platform = FakePlatform::on(database, &[]).await;
+        let (alice, sharing) = (platform.sign_up("alice").await, &platform.app.sharing);
+        platform.sign_up("bob").await;
         for (path, audience, field) in [
             ("docs", ShareAudience::SignedIn, "path"),
             ("/docs/../x", ShareAudience::SignedIn, "path"),
@@ -391,7 +391,8 @@ async fn shares_are_validated_and_limited() {
         let refused = sharing.add(&alice.instance, "/more", ShareAudience::SignedIn).await.unwrap_err();
         assert!(matches!(refused, Error::Conflict(_)), "{refused}");
         // Memory and database agree.
-        let again = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
+        let again =
+            Sharing::open(platform.app.db.clone(), platform.clock.clone(), platform.instances().clone()).await.unwrap();
         let by_path = |sharing: &Sharing| {
             let mut shares = sharing.of(alice.instance.id).to_vec();
             shares.sort_by(|a, b| a.path.cmp(&b.path));

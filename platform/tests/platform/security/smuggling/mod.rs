@@ -18,7 +18,7 @@ use berth_testing::raw_program::{RawProgram, Seen, ok};
 /// Alice sends the ambiguous bytes, bob is the next visitor.
 struct Scene {
     program: RawProgram,
-    town: FakePlatform,
+    platform: FakePlatform,
     alice: Person,
     bob: Person,
     /// `Cookie` of each.
@@ -29,15 +29,15 @@ struct Scene {
 impl Scene {
     async fn set() -> Self {
         let program = RawProgram::start(|seen| ok(&format!("{} {}", seen.at, seen.path()))).await;
-        let town = FakePlatform::with_programs_on(program.port, &[]).await;
-        let (alice, bob) = (town.settle_in("alice").await, town.settle_in("bob").await);
-        let (alices, bobs) = (town.instance_cookie(&alice).await, town.instance_cookie(&bob).await);
-        Self { program, town, alice, bob, alices, bobs }
+        let platform = FakePlatform::with_programs_on(program.port, &[]).await;
+        let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
+        let (alices, bobs) = (platform.instance_cookie(&alice).await, platform.instance_cookie(&bob).await);
+        Self { program, platform, alice, bob, alices, bobs }
     }
 
-    /// The response of a resident's program to a request for `path`.
-    fn said(&self, resident: &Person, path: &str) -> String {
-        format!("{} {path}", resident.instance.socket().ip())
+    /// The response of a person's program to a request for `path`.
+    fn said(&self, person: &Person, path: &str) -> String {
+        format!("{} {path}", person.instance.socket().ip())
     }
 
     /// Bob's request, after which the connection is closed.
@@ -176,7 +176,7 @@ async fn tell_all<'a, C>(cases: Vec<C>, tell: impl AsyncFn(usize, C) -> Verdict<
 #[tokio::test]
 async fn no_bytes_on_a_connection_to_the_platform_smuggle_a_request() {
     let scene = Scene::set().await;
-    let connect = async || TcpStream::connect(scene.town.address).await.unwrap();
+    let connect = async || TcpStream::connect(scene.platform.address).await.unwrap();
     let verdicts = tell_all(corpus::cases(), async |n, Case { name, straight, bytes, .. }| {
         let mut verdict = Verdict::on(&scene, name, straight, "straight", n);
         let mut wire = Wire::on(connect().await);
@@ -195,7 +195,7 @@ async fn no_bytes_on_a_connection_to_the_platform_smuggle_a_request() {
 #[tokio::test]
 async fn no_bytes_on_a_connection_to_caddy_smuggle_a_request() {
     let scene = Scene::set().await;
-    let front = CaddyProxy::of(&scene.town).await;
+    let front = CaddyProxy::of(&scene.platform).await;
     let authority = front.own_authority();
     let connect = async |host| front.connect(&authority, host, &[b"http/1.1"]).await.unwrap();
     let verdicts = tell_all(corpus::cases(), async |n, Case { name, through_caddy, bytes, .. }| {
@@ -214,7 +214,7 @@ async fn no_bytes_on_a_connection_to_caddy_smuggle_a_request() {
 #[tokio::test]
 async fn no_http2_frames_smuggle_a_request() {
     let scene = Scene::set().await;
-    let front = CaddyProxy::of(&scene.town).await;
+    let front = CaddyProxy::of(&scene.platform).await;
     let authority = front.own_authority();
     let connect = async |host, protocol: &[u8]| front.connect(&authority, host, &[protocol]).await.unwrap();
     let verdicts = tell_all(frames::cases(), async |n, case: frames::Case| {

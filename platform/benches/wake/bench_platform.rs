@@ -48,7 +48,7 @@ const SETTINGS: [(&str, &str); 6] = [
     ("BERTH_STOP_AFTER_SECONDS", "180"),
 ];
 
-pub struct House {
+pub struct BenchPlatform {
     app: App,
     clock: Clock,
     pub people: Vec<Person>,
@@ -60,7 +60,7 @@ pub struct House {
     _folder: TempDir,
 }
 
-impl House {
+impl BenchPlatform {
     /// Starts everything with so many people on `image`, and waits until all are awake.
     pub async fn open(image: &'static str, people: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
@@ -94,14 +94,14 @@ impl House {
             end.clone(),
         ));
         let client = legacy::Client::builder(TokioExecutor::new()).build_http();
-        let mut house =
+        let mut platform =
             Self { app, clock, people: Vec::new(), address, client, end, _provisioner: provisioner, _folder: folder };
         for number in 0..people {
-            let person = move_in(&house.app, &house.clock, number).await?;
-            house.fact(&person.instance, Fact::Awake).await?;
-            house.people.push(person);
+            let person = move_in(&platform.app, &platform.clock, number).await?;
+            platform.fact(&person.instance, Fact::Awake).await?;
+            platform.people.push(person);
         }
-        Ok(house)
+        Ok(platform)
     }
 
     /// The Engine's id of the first one's container.
@@ -187,7 +187,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for BenchPlatform {
     fn drop(&mut self) {
         self.end.cancel();
     }

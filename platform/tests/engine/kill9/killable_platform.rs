@@ -68,9 +68,9 @@ impl KillablePlatform {
         );
         let demo = CancellationToken::new();
         tokio::spawn(berth::demo::serve("127.0.0.1:9713".parse().unwrap(), demo.clone()));
-        let mut house = Self { engine, provisioner, processes: [None, None], folder, demo, _alone: alone };
-        house.start().await;
-        house
+        let mut platform = Self { engine, provisioner, processes: [None, None], folder, demo, _alone: alone };
+        platform.start().await;
+        platform
     }
 
     pub fn address(&self) -> SocketAddr {

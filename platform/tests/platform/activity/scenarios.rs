@@ -39,7 +39,7 @@ async fn the_twelve_scenarios() {
     for (what, expected) in TWELVE {
         let scene = Scene::new().await;
         go_on(&scene, what).await;
-        assert_eq!(scene.fact(), expected, "{what}: {:?}", scene.town.instances().ledger(&scene.alice.instance));
+        assert_eq!(scene.fact(), expected, "{what}: {:?}", scene.platform.instances().ledger(&scene.alice.instance));
     }
 }
 
@@ -104,7 +104,7 @@ async fn go_on(scene: &Scene, what: &str) {
             let mut stream = scene.request("GET /late", "").await;
             scene.until_open(Work::Request, 1).await;
             every_minute(scene, async |_| ()).await;
-            while scene.town.said.receiver_count() == 0 {
+            while scene.platform.said.receiver_count() == 0 {
                 tokio::task::yield_now().await;
             }
             scene.say("at last", &mut stream).await;
@@ -118,8 +118,8 @@ async fn go_on(scene: &Scene, what: &str) {
             every_minute(scene, async |minute| {
                 let cookie = ("cookie", scene.cookie.as_str());
                 let status = if minute < 6 { 200 } else { 503 };
-                assert_eq!(scene.town.send("HEAD", HOST, "/", &[cookie], "").await.status, status);
-                let icon = scene.town.get(HOST, "/favicon.ico", &[cookie]).await;
+                assert_eq!(scene.platform.send("HEAD", HOST, "/", &[cookie], "").await.status, status);
+                let icon = scene.platform.get(HOST, "/favicon.ico", &[cookie]).await;
                 assert_eq!(icon.status, if minute < 6 { 404 } else { 503 });
             })
             .await;
@@ -127,7 +127,7 @@ async fn go_on(scene: &Scene, what: &str) {
         "a crawler" => {
             every_minute(scene, async |_| {
                 for path in ["/", "/robots.txt", "/admin.php"] {
-                    assert_eq!(scene.town.get(HOST, path, &[]).await.status, 401);
+                    assert_eq!(scene.platform.get(HOST, path, &[]).await.status, 401);
                 }
             })
             .await;
@@ -140,24 +140,26 @@ async fn go_on(scene: &Scene, what: &str) {
 async fn every_minute(scene: &Scene, mut what: impl AsyncFnMut(u32)) {
     for minute in 1..=6 {
         what(minute).await;
-        scene.town.wait(MINUTE).await;
+        scene.platform.wait(MINUTE).await;
     }
 }
 
 /// All that shows how it is, to its owner and to the operator.
 pub async fn look_at_everything(scene: &Scene) {
-    let town = &scene.town;
+    let platform = &scene.platform;
     let cookie = format!("__Host-berth={}", scene.alice.signed_in.session.reveal());
     for path in ["/", "/api/instance", "/api/account"] {
-        assert_eq!(town.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200, "{path}");
+        assert_eq!(platform.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200, "{path}");
     }
-    assert!(ops::render(&town.app.metrics, &town.app.modules, town.clock.now()).contains("berth_instances"));
-    let ask = Router::new().route("/ask", get(berth::edge::ask)).with_state(town.app.clone());
+    assert!(
+        ops::render(&platform.app.metrics, &platform.app.modules, platform.clock.now()).contains("berth_instances")
+    );
+    let ask = Router::new().route("/ask", get(berth::edge::ask)).with_state(platform.app.clone());
     let asked = Request::get(format!("/ask?domain={HOST}")).body(Body::empty()).unwrap();
     assert_eq!(ask.oneshot(asked).await.unwrap().status(), 200, "Caddy asks for its certificate");
-    let accounts = town.app.accounts.accounts().await.unwrap();
+    let accounts = platform.app.accounts.accounts().await.unwrap();
     assert_eq!(accounts.len(), 1);
-    town.instances().history(scene.alice.instance.id, 10).await.unwrap();
+    platform.instances().history(scene.alice.instance.id, 10).await.unwrap();
     let budget = scene.inside("GET", "/budget").send().await.unwrap();
     let jobs = scene.inside("GET", "/jobs").send().await.unwrap();
     assert_eq!((budget.status().as_u16(), jobs.status().as_u16()), (200, 200));
