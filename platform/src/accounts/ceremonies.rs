@@ -2,8 +2,8 @@
 //! response.
 //!
 //! This module has no database. Its callers store the ceremony's state on the server and delete it before they verify a
-//! response, so that a response cannot be replayed. Section numbers are those of WebAuthn Level 3: 7.1 verifies a
-//! registration, 7.2 an authentication. webauthn-rs does both except where a comment says otherwise.
+//! response, which prevents replay. Section numbers are those of WebAuthn Level 3: 7.1 verifies a registration, 7.2 an
+//! authentication. webauthn-rs implements both, except where a comment says otherwise.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub(super) const CEREMONY_TIMEOUT: Duration = Duration::from_secs(300);
 
 pub(super) struct PasskeyCeremonies(Webauthn);
 
-/// Why a response was rejected. For the log only: the person reads one sentence for all of them, which tells an
-/// attacker nothing about which check failed.
+/// Why a response was rejected. For the log only: the person reads the same sentence for every cause, so that an
+/// attacker does not learn which check failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CeremonyError {
     #[error("the response is malformed")]
@@ -62,7 +62,7 @@ impl PasskeyCeremonies {
     pub(super) fn new(hosts: &Hosts) -> anyhow::Result<Self> {
         // The RP ID is the app host and not the apex: a page may use any RP ID that is a registrable suffix of its own
         // host, so with the apex every tenant's page at HANDLE.example.com could ask for our passkeys. The origin must
-        // match exactly, too: webauthn-rs accepts subdomains and other ports only when told to.
+        // match exactly as well: webauthn-rs accepts subdomains and other ports only when configured to.
         let origin = Url::parse(&hosts.app_origin()).context("reading the app's origin")?;
         let webauthn = WebauthnBuilder::new(&hosts.app, &origin)
             .map_err(|error| anyhow::anyhow!("passkeys cannot be tied to {}: {error:?}", hosts.app))?
@@ -73,8 +73,8 @@ impl PasskeyCeremonies {
         Ok(Self(webauthn))
     }
 
-    /// Options for `navigator.credentials.create`, and the ceremony's state in JSON, to be stored. User verification is
-    /// required and no attestation is asked for. An authenticator that holds one of `existing` is excluded.
+    /// Options for `navigator.credentials.create`, and the ceremony's state as JSON for storage. User verification is
+    /// required, attestation is not requested. An authenticator that holds one of `existing` is excluded.
     pub(super) fn begin_passkey(
         &self,
         account: AccountId,
@@ -114,8 +114,8 @@ impl PasskeyCeremonies {
         Ok(self.0.finish_passkey_registration(&answer, state)?)
     }
 
-    /// Options for `navigator.credentials.get` without a list of credentials, and the ceremony's state in JSON, to be
-    /// stored. The page sets `mediation`, which differs between the login button and autofill.
+    /// Options for `navigator.credentials.get` without a list of credentials, and the ceremony's state as JSON for
+    /// storage. The page sets `mediation`, which differs between the login button and autofill.
     pub(super) fn begin_log_in(&self) -> Result<(Value, String)> {
         let (mut options, state) = self
             .0
@@ -126,7 +126,7 @@ impl PasskeyCeremonies {
         Ok((options, serde_json::to_string(&state).context("writing a ceremony's state")?))
     }
 
-    /// Reads which account and credential an authentication response claims. Nothing is verified yet.
+    /// Parses the account and credential that an authentication response claims. Nothing is verified yet.
     pub(super) fn read_claim(&self, answer: Value) -> std::result::Result<AssertionClaim, CeremonyError> {
         let answer: PublicKeyCredential = serde_json::from_value(answer).map_err(CeremonyError::Malformed)?;
         // 7.2 on `crossOrigin` and `topOrigin`: webauthn-rs checks neither at an authentication.
@@ -154,13 +154,13 @@ impl PasskeyCeremonies {
         if !result.user_verified() {
             return Err(WebauthnError::UserNotVerified.into());
         }
-        // The last step of 7.2 updates the stored credential. The caller writes it only if no concurrent login did.
+        // The last step of 7.2 updates the stored credential. The caller writes it by compare-and-set.
         passkey.update_credential(&result);
         Ok(result)
     }
 }
 
-/// The one sentence for a registration that failed, no matter which check rejected it.
+/// The single sentence for a failed registration, whichever check rejected it.
 pub(super) fn passkey_refused() -> Error {
     Error::invalid("passkey", "This passkey could not be checked. Please try again, and finish within five minutes.")
 }

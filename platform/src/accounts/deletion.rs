@@ -1,10 +1,9 @@
 //! Account deletion: scheduled, cancellable during a grace period, then final. It destroys the account's credentials
 //! and its instance with all files.
 //!
-//! Two things stay: the handle, which is never given to another account, and the receipts of AI calls, without which
-//! the ledger would not add up. A scheduled deletion is a row of the table `departures`, hence [`Departure`]. A
-//! background job takes the next step of every row; each step is idempotent, so that a crash in the middle is repaired
-//! by the next run.
+//! Two things stay: the handle, which is never reassigned, and the receipts of AI calls, without which the ledger would
+//! not add up. A scheduled deletion is a row of the table `departures`, hence [`Departure`]. A background job takes the
+//! next step of every row; each step is idempotent, so that the next run repairs a crash in the middle.
 
 use super::passkeys::STEP_UP_WINDOW;
 use super::sessions::LogInMethod;
@@ -17,7 +16,7 @@ use crate::handle::Handle;
 use crate::instances::{BurialOutcome, Cause, Wish};
 use crate::modules::{DeletedAccount, Modules};
 
-/// Deletions that one run of the job advances: a bound on how long the run takes.
+/// Deletions that one run of the job advances: bounds the duration of a run.
 const DELETIONS_PER_RUN: u64 = 100;
 
 /// The next step of a scheduled deletion.
@@ -35,18 +34,18 @@ enum DeletionStep {
 
 impl Accounts {
     /// Schedules the deletion of the caller's account: ends every session, stops the instance, and returns the time of
-    /// destruction. `typed` is the account's handle as typed into the form, which protects against a slip.
+    /// destruction. `typed` is the account's handle as typed into the form, which prevents a deletion by accident.
     ///
-    /// # Errors
-    /// `Invalid` for another handle; `Forbidden` unless the last login used a passkey and is at most ten minutes old.
+    /// # Errors `Invalid` for another handle; `Forbidden` unless the last login used a passkey and is at most ten
+    /// minutes old.
     pub async fn schedule_deletion(&self, session: &Session, typed: &str) -> Result<Timestamp> {
         if typed.trim().to_ascii_lowercase() != session.handle.as_str() {
             return Err(Error::invalid("handle", "This is not your handle. Type it to say that you mean it."));
         }
         let stored = self.app_session(session).await?;
         let fresh = self.0.clock.now().since(stored.passkey_at) <= STEP_UP_WINDOW;
-        // A recovery code is enough to log in but not to delete: a thief who found the paper would otherwise destroy
-        // everything before the owner notices.
+        // A recovery code is enough to log in but not to delete: a thief who found the printed codes could otherwise
+        // destroy everything before the owner notices.
         if !fresh || stored.method == LogInMethod::Recovery.as_str() {
             return Err(Error::Forbidden(
                 "To delete your account, please log out and in again with your passkey: your last login was by a recovery \
@@ -66,10 +65,9 @@ impl Accounts {
         self.schedule(person.id, DeletionRequester::Operator, actor).await
     }
 
-    /// Cancels the deletion of the caller's account. Without a scheduled deletion this does nothing.
+    /// Cancels the deletion of the caller's account. Does nothing without a scheduled deletion.
     ///
-    /// # Errors
-    /// `Forbidden` when the operator scheduled it.
+    /// # Errors `Forbidden` when the operator scheduled it.
     pub async fn cancel_deletion(&self, session: &Session) -> Result<()> {
         match store::departure(self.0.db.read(), session.account).await? {
             None => Ok(()),
@@ -80,10 +78,9 @@ impl Accounts {
         }
     }
 
-    /// Cancels a deletion for the operator, no matter who scheduled it. Idempotent.
+    /// Cancels a deletion for the operator, whoever scheduled it. Idempotent.
     ///
-    /// # Errors
-    /// `NotFound`; `Conflict` when the account is deleted already.
+    /// # Errors `NotFound`; `Conflict` when the account is already deleted.
     pub async fn cancel_deletion_of(&self, handle: &Handle, actor: &str) -> Result<()> {
         let person = store::account_by_handle(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
         if person.state == AccountState::Deleted {
@@ -92,7 +89,7 @@ impl Accounts {
         self.cancel(person.id, actor, Cause::OperatorAsked).await
     }
 
-    /// The scheduled deletion of the caller's account, if there is one that was not cancelled.
+    /// The scheduled deletion of the caller's account; `None` if there is none or it was cancelled.
     pub async fn scheduled_deletion(&self, session: &Session) -> Result<Option<ScheduledDeletion>> {
         let departure = store::departure(self.0.db.read(), session.account).await?;
         let departure = departure.filter(|departure| departure.cancelled_at.is_none());
@@ -100,9 +97,9 @@ impl Accounts {
             .map(|d| ScheduledDeletion { due: d.due, owner_may_cancel: d.requested_by == DeletionRequester::Owner }))
     }
 
-    /// Takes the next step of every scheduled deletion and returns the number of accounts that were deleted. A step
-    /// that fails is logged and retried by the next run; the others go on. `modules` are all that may hold rows of an
-    /// account.
+    /// Takes the next step of every scheduled deletion and returns the number of accounts that were deleted. A failed
+    /// step is logged and retried by the next run; the others continue. `modules` are all modules that may hold rows of
+    /// an account.
     pub async fn advance_deletions(&self, modules: &Modules) -> Result<u64> {
         let mut deleted = 0;
         for departure in store::departures(self.0.db.read(), DELETIONS_PER_RUN).await? {
@@ -124,8 +121,8 @@ impl Accounts {
         if person.state == AccountState::Deleted {
             return Err(deleted());
         }
-        // The row of a cancelled deletion stays until its files are unmarked on the host. A new deletion must not
-        // start before that: the host would count the old mark's time and destroy the files too early.
+        // The row of a cancelled deletion stays until its files are unmarked on the host. A new deletion must not start
+        // before: the host would count the time of the old mark and destroy the files too early.
         if store::departure(&tx, account).await?.is_some() {
             return Err(Error::Conflict(
                 "This account is scheduled for deletion already, or that was cancelled just now: try again in a minute.".into(),
@@ -173,7 +170,8 @@ impl Accounts {
         if let Some(id) = instance {
             self.0.instances.admit(id).await?;
         }
-        // Unmarking needs the host, which may be away. The cancellation is committed, so the next run can finish it.
+        // Unmarking needs the host, which may be unavailable. The cancellation is committed, so the next run completes
+        // it.
         if let Err(error) = self.unmark_files(&departure).await {
             tracing::warn!(account.id = %account, error = ?error, "the files of a cancelled deletion are still marked on the host; unmarking is retried");
         }
@@ -194,8 +192,8 @@ impl Accounts {
                 }
                 let tx = self.0.db.begin().await?;
                 let now = self.0.clock.now();
-                // The host measures the grace period from now on and refuses to destroy earlier, so the due time
-                // moves to the end of the host's period.
+                // The host measures the grace period from now on and refuses to destroy earlier. So the due time moves
+                // to the end of the host's period.
                 let due = departure.due.max(now.plus(instances.delete_after()));
                 store::note_buried(&tx, account, now, due).await?;
                 tx.commit().await?;
@@ -220,8 +218,8 @@ impl Accounts {
         tx.commit().await
     }
 
-    /// Makes the deletion final, before anything is destroyed: a cancellation between two retries of the destruction
-    /// would otherwise bring back an account without files.
+    /// Makes the deletion final before anything is destroyed. Otherwise a cancellation between two retries of the
+    /// destruction would restore an account without files.
     async fn make_final(&self, account: AccountId) -> Result<()> {
         let tx = self.0.db.begin().await?;
         store::lock_account(&tx, account).await?;
@@ -250,7 +248,7 @@ impl Accounts {
     }
 
     async fn delete_own_rows(&self, tx: &Tx, deleted: &DeletedAccount) -> Result<()> {
-        // After the rows of the other modules, which reference the account.
+        // Order: after the rows of the other modules, which reference the account.
         store::end_sessions_of(tx, deleted.id).await?;
         store::forget_devices_of(tx, deleted.id).await?;
         store::remove_recovery_codes(tx, deleted.id).await?;

@@ -28,7 +28,7 @@ const LONGEST_STATE: usize = 128;
 /// Length of a SHA-256 digest in base64url without padding.
 const CHALLENGE_LENGTH: usize = 43;
 
-/// The values that a code is bound to. It can be redeemed only with all of them.
+/// The values to which a code is bound. It can be redeemed only with all of them.
 #[derive(Serialize, Deserialize)]
 struct HandOffBinding {
     audience: String,
@@ -38,24 +38,24 @@ struct HandOffBinding {
 }
 
 impl Accounts {
-    /// The entrance that a hand-off to `host` leads to: the caller's own instance, or one with a share for the caller.
+    /// The virtual host that a hand-off to `host` leads to: the caller's own instance, or one that is shared with the
+    /// caller.
     ///
-    /// # Errors
-    /// `Forbidden` for any other instance, and also for one that does not exist; `NotFound` for a host that belongs to
-    /// no instance.
+    /// # Errors `Forbidden` for any other instance, including one that does not exist; `NotFound` for a host that
+    /// belongs to no instance.
     pub fn hand_off_target(&self, session: &Session, host: &str) -> Result<VirtualHost> {
         let entrance = self.entrance(host).ok_or(Error::NotFound)?;
         if entrance.handle == session.handle || self.is_invited(session, &entrance) {
             return Ok(entrance);
         }
-        // The same sentence whether the instance exists or not, and whatever it shares: the answer must not reveal it.
+        // No oracle: the same sentence whether the instance exists or not, and whatever it shares.
         Err(Error::Forbidden(format!(
             "{} opens only for its owner and for people its owner shares it with, and you are logged in as {}. Nothing was woken.",
             entrance.host, session.handle
         )))
     }
 
-    /// A code for one use within 30 seconds. It is bound to the host, the `state`, the caller's session and the PKCE
+    /// A single-use code, valid for 30 seconds. It is bound to the host, the `state`, the caller's session and the PKCE
     /// `challenge`, which is the base64url of the verifier's SHA-256.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Accounts {
             ));
         }
         // The caller's session may come from the two-second cache. Before a new session is derived from it, the
-        // database is asked whether it still exists.
+        // database must confirm that it still exists.
         self.app_session(session).await?;
         let bound =
             HandOffBinding { audience, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
@@ -93,7 +93,7 @@ impl Accounts {
         Ok(code)
     }
 
-    /// Exchanges a code for a session on `host`, which ends with its parent session and after 12 hours at the latest.
+    /// Exchanges a code for a session on `host`, which ends with its parent session, at the latest after 12 hours.
     /// `None` for a code that is wrong, used or expired.
     ///
     /// # Errors
@@ -108,8 +108,8 @@ impl Accounts {
     ) -> Result<Option<Token>> {
         self.0.limits.hand_off(client.ip)?;
         let (hash, now) = (secrets::hash(code), self.0.clock.now());
-        // The read comes first: a transaction takes the database's only writer, and without this check made-up codes
-        // from anyone on the internet would queue up for it.
+        // The read comes first: a transaction occupies the database's only writer, and without this check forged codes
+        // from anywhere on the internet would queue up for it.
         if store::peek_challenge(self.0.db.read(), &hash, ChallengePurpose::HandOff, now).await?.is_none() {
             return Ok(None);
         }
@@ -121,8 +121,8 @@ impl Accounts {
             Some(bound) => self.instance_session(&tx, bound, client, now).await?,
             None => None,
         };
-        // Committed also when the code did not fit: `take_challenge` deleted it, and a code is for one use, right or
-        // wrong. Otherwise an attacker with a stolen code could try verifiers until one fits.
+        // Committed even when the binding does not match: `take_challenge` deleted the code, and a code is single-use,
+        // right or wrong. Otherwise an attacker with a stolen code could try verifiers until one matches.
         tx.commit().await?;
         Ok(session)
     }
@@ -160,8 +160,8 @@ impl Accounts {
         let Some(parent) = store::session(tx, bound.session).await?.filter(|p| p.expires_at > now) else {
             return Ok(None);
         };
-        // The row lock orders this against a suspension, which locks the same row: either it runs later and ends the
-        // new session with the others, or it ran before and the state read here is `Suspended`.
+        // The row lock serializes this with a suspension, which locks the same row: either the suspension runs later
+        // and ends the new session with the others, or it ran before and the state read here is `Suspended`.
         let person = store::lock_account(tx, parent.account).await?.filter(|p| p.state == AccountState::Active);
         let Some(person) = person else { return Ok(None) };
         let token = Token::new(&self.0.clock);

@@ -1,5 +1,5 @@
-//! Rate limits of sign-ups, logins and hand-offs, by client address and, where the cost is shared, for all clients
-//! together. Loopback is not exempt: behind a misconfigured proxy every client would be loopback.
+//! Rate limits of sign-ups, logins and hand-offs (token buckets): per client address and, where the cost is shared, for
+//! all clients together. Loopback is not exempt: behind a misconfigured proxy every client would be loopback.
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ const HAND_OFFS: RateLimit = RateLimit::per_minute(60);
 
 /// The rate limiters of this module.
 pub(super) struct AccountRateLimits {
-    /// Counted separately: unfinished sign-ups must not block the ones that are about to finish.
+    /// Counted separately: unfinished sign-ups must not block those that are about to finish.
     begun: SignUpRateLimits,
     finished: SignUpRateLimits,
     log_ins: KeyedRateLimiter<IpAddr>,
@@ -71,8 +71,8 @@ impl AccountRateLimits {
 
     /// Counts a login challenge for an unknown client. `TooMany` above a limit.
     pub(super) fn challenge(&self, ip: IpAddr) -> Result<()> {
-        // The address first: a refused request must not take a token from the limiter that all clients share, or one
-        // address could lock all others out.
+        // The address first: a refused request must not take a token from the shared bucket, or one address could lock
+        // out all others.
         self.challenges.check(&limit_key(ip)).map_err(|wait| too_many("Too many tries to log in.", wait))?;
         self.challenges_of_all.check().map_err(|wait| too_many("Very many people are logging in.", wait))
     }
@@ -82,7 +82,7 @@ impl AccountRateLimits {
         self.hand_offs.check(&limit_key(ip)).map_err(|wait| too_many("Too many logins from your network.", wait))
     }
 
-    /// Drops the state of addresses that have all their tokens again.
+    /// Drops the buckets of addresses that are full again.
     pub(super) fn purge(&self) {
         for per_address in [&self.log_ins, &self.challenges, &self.hand_offs] {
             per_address.purge();
@@ -162,7 +162,7 @@ mod tests {
             let household = |n: u128| IpAddr::V6((0x2001_0db8_u128 << 96 | n << 64).into());
             assert_eq!((0..11).filter(|_| count(&limits, household(0)).is_ok()).count(), 10);
             assert_eq!((1..100).filter(|n| count(&limits, household(*n)).is_ok()).count(), 50, "sixty of all");
-            // Checked directly, so that only the limit of the site applies.
+            // Checked directly, so that only the limit of the /48 applies.
             let limits = AccountRateLimits::new(clock.clone());
             let site = || limits.begun.per_site.check(&rules::site_key(household(7)).unwrap()).is_ok();
             assert_eq!((0..200).filter(|_| site()).count(), 100);

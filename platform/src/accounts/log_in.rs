@@ -76,13 +76,14 @@ impl Accounts {
         let tx = self.0.db.begin().await?;
         if !store::save_passkey_use(&tx, &verified.passkey, &verified.before, self.0.clock.now()).await? {
             // A concurrent login stored another counter, or the passkey was removed. The signature counter was compared
-            // with a value that is no longer current, so a cloned authenticator could slip through: refuse.
+            // with a stale value, so a cloned authenticator could pass: refuse.
             tracing::info!(account.handle = %verified.person.handle, "a passkey changed during a login with it");
             return Err(log_in_refused());
         }
         let outcome = match rules::second_factor(verified.person.role, verified.kind, device) {
             SecondFactor::NotNeeded => {
-                // Read again under the row lock: the account may have been suspended since it was read without one.
+                // TOCTOU: read again under the row lock, because the account may have been suspended since the first
+                // read.
                 let person = self.active_person(&tx, verified.person.id).await?;
                 let device_hash = device_hash.as_deref();
                 LogInOutcome::Complete(self.sign_in(&tx, &person, LogInMethod::Passkey, client, device_hash).await?)
@@ -103,7 +104,8 @@ impl Accounts {
     /// login expired, or after a hundred wrong codes.
     pub async fn log_in_code(&self, token: &str, code: &str, client: &Client) -> Result<NewSession> {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
-        // The read comes first: a transaction takes the database's only writer, and a made-up token must not reach it.
+        // The read comes first: a transaction occupies the database's only writer, and a forged token must not reach
+        // it.
         store::peek_challenge(self.0.db.read(), &hash, ChallengePurpose::LogInCode, now)
             .await?
             .ok_or_else(pending_log_in_is_over)?;
@@ -114,11 +116,11 @@ impl Accounts {
         let pending: PendingLogIn = serde_json::from_str(&state).context("reading a pending login")?;
         let person = self.active_person(&tx, pending.account).await?;
         if let CodeOutcome::Rejected(error) = self.try_code(&tx, &person, code, LockoutPolicy::Refuse).await? {
-            // Committed, not rolled back: the failure count that slows down guessing is part of this transaction.
+            // Committed, not rolled back: the failure count that throttles guessing is part of this transaction.
             tx.commit().await?;
             return Err(error);
         }
-        // Only an accepted code uses the pending login up. Of two concurrent requests one finds the row gone.
+        // Only an accepted code consumes the pending login. Of two concurrent requests one finds the row gone.
         store::take_challenge(&tx, &hash, ChallengePurpose::LogInCode, now)
             .await?
             .ok_or_else(pending_log_in_is_over)?;
@@ -128,8 +130,8 @@ impl Accounts {
         Ok(signed_in)
     }
 
-    /// Deletes the challenge before the response is even parsed, so that a response can be verified only once, whether
-    /// it is right or wrong. This prevents replay (WebAuthn Level 3, 13.4.3).
+    /// Deletes the challenge before the response is parsed, so that a response can be verified only once, right or
+    /// wrong. This prevents replay (WebAuthn Level 3, 13.4.3).
     async fn take_log_in_state(&self, token: &str) -> Result<Option<DiscoverableAuthentication>> {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
         if store::peek_challenge(self.0.db.read(), &hash, ChallengePurpose::LogIn, now).await?.is_none() {
@@ -210,7 +212,7 @@ pub(super) fn may_log_in(person: &StoredAccount) -> bool {
     matches!(person.state, AccountState::Active | AccountState::Deleting)
 }
 
-/// The one sentence for a login that fails. It must not tell whether the signature was wrong, or the account is unknown
+/// The single sentence for a failed login. It must not reveal whether the signature was wrong, or the account unknown
 /// or suspended.
 fn log_in_refused() -> Error {
     Error::Forbidden("That did not log you in. Please try again, or use a recovery code.".into())

@@ -1,6 +1,6 @@
 //! Accounts and authentication: handles, passkeys (WebAuthn), one-time codes (TOTP), recovery codes, sessions.
 //!
-//! One file a use-case: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`, `deletion`.
+//! One file per use-case: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`, `deletion`.
 
 mod ceremonies;
 mod deletion;
@@ -67,12 +67,12 @@ pub enum Role {
     Admin,
 }
 
-/// The modules that this one calls.
+/// The modules that accounts call.
 pub struct AccountsContext {
     pub instances: Instances,
     /// A sign-up reserves the certificate of its instance's host.
     pub certificates: Certificates,
-    /// With `domains`, decides where a hand-off may lead.
+    /// With `domains`, decides to which hosts a hand-off may lead.
     pub sharing: Sharing,
     pub domains: Domains,
 }
@@ -98,14 +98,14 @@ pub struct SessionView {
     pub ip: String,
     pub created_at: Timestamp,
     pub last_used_at: Timestamp,
-    /// Whether it is the session that made this request.
+    /// Whether the request that reads the list belongs to this session.
     pub current: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandleAvailability {
     Free,
-    /// An account or a live sign-up holds it or a look-alike. `suggestions` are free handles close to it.
+    /// An account or a live sign-up has this handle or a look-alike. `suggestions` are free handles similar to it.
     Taken {
         suggestions: Vec<Handle>,
     },
@@ -119,7 +119,7 @@ pub struct SignUpView {
     pub step: SignUpStep,
 }
 
-/// The next step of a sign-up. Each step opens when the one before it is done; going back is always possible.
+/// The next step of a sign-up. Each step opens when the previous one is done; going back is always possible.
 #[derive(Clone, Debug)]
 pub enum SignUpStep {
     Passkey,
@@ -168,11 +168,11 @@ pub struct AccountView {
 #[serde(rename_all = "snake_case")]
 pub enum AccountState {
     Active,
-    /// By the operator: logging in is refused, and its instance does not run.
+    /// Suspended by the operator: logins are refused, and the instance does not run.
     Suspended,
     /// Scheduled for deletion, which can still be cancelled. Stored as `leaving`.
     Deleting,
-    /// Final. Its handle is never given again. Stored as `gone`.
+    /// Final. The handle is never reassigned. Stored as `gone`.
     Deleted,
 }
 
@@ -181,7 +181,7 @@ pub enum AccountState {
 pub struct ScheduledDeletion {
     /// When the account's files and credentials are destroyed.
     pub due: Timestamp,
-    /// `false` when the operator scheduled it: then only the operator can cancel.
+    /// `false` when the operator scheduled the deletion: only the operator can then cancel it.
     pub owner_may_cancel: bool,
 }
 
@@ -195,10 +195,9 @@ pub struct PasskeyView {
 }
 
 impl Accounts {
-    /// `signups_open`: whether anyone may sign up; otherwise only the holder of a set-up link can.
+    /// `signups_open` tells whether anyone may sign up; otherwise only the holder of a set-up link can.
     ///
-    /// # Errors
-    /// When `hosts` cannot be a WebAuthn relying party, for example because the domain is an IP address.
+    /// # Errors When `hosts` cannot be a WebAuthn relying party, for example because the domain is an IP address.
     pub fn new(
         db: Db,
         keys: InstallationKeys,

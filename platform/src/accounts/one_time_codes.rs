@@ -1,5 +1,5 @@
 //! One-time codes (TOTP, RFC 6238): 160-bit secrets, SHA-1, six digits, 30-second steps, which every authenticator app
-//! supports. A code is accepted once, with a clock skew of one step, and wrong codes are answered with growing delays.
+//! supports. A code is accepted once, with a clock skew of one step; wrong codes are throttled by exponential backoff.
 
 use anyhow::Context as _;
 use totp_rs::{Builder, Secret, Totp};
@@ -19,8 +19,8 @@ pub(super) enum CodeOutcome {
     Rejected(Error),
 }
 
-/// Whether a hundred wrong codes in a row lock the account out. A login with a recovery code stays possible then: it is
-/// the way out of the lockout.
+/// Whether a hundred wrong codes in a row lock the account out. A login with a recovery code stays possible, as the way
+/// out of the lockout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LockoutPolicy {
     Refuse,
@@ -28,8 +28,8 @@ pub(super) enum LockoutPolicy {
 }
 
 impl Accounts {
-    /// Tries a code for `person`, which must have been read with [`store::lock_account`] in `tx`: the lock makes
-    /// concurrent attempts take turns, so that none of them escapes the failure count.
+    /// Tries a code for `person`, who must have been read with [`store::lock_account`] in `tx`: the row lock serializes
+    /// concurrent attempts, so that each is counted.
     pub(super) async fn try_code(
         &self,
         tx: &Tx,
@@ -47,8 +47,8 @@ impl Accounts {
             }
         }
         match self.0.code_step(person.id, &person.totp_secret, typed, now)? {
-            // RFC 6238, 5.2: a code must not be accepted twice. `use_code` moves the last used step forward in one
-            // conditional update, which also refuses older codes of the window. A reused code was no guess, so it is
+            // RFC 6238, 5.2: a code must not be accepted twice. `use_code` advances the last used step by
+            // compare-and-set, which also refuses older codes of the window. A reused code was no guess, so it is
             // rejected without being counted as a failure.
             Some(step) => Ok(if store::use_code(tx, person.id, step).await? { CodeOutcome::Accepted } else { wrong() }),
             None => {
@@ -77,7 +77,7 @@ impl AccountsInner {
         Ok((totp.to_url().context("writing an otpauth address")?, totp.secret().to_base32()))
     }
 
-    /// The time step that the code belongs to, if it is the step of `now` or a neighbour of it.
+    /// The time step of a valid code, if it is the current step or one next to it.
     pub(super) fn code_step(
         &self,
         account: AccountId,
@@ -103,7 +103,7 @@ impl AccountsInner {
     }
 }
 
-/// The one sentence for a code that is not accepted.
+/// The single sentence for a code that is not accepted.
 pub(super) fn wrong_code() -> Error {
     Error::invalid("code", "That code is wrong or was used already. Please wait for the next one in your app.")
 }

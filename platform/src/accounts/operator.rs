@@ -15,11 +15,10 @@ const SETUP_LINK_LIFETIME: Duration = Duration::from_secs(3600);
 const MOST_LISTED: u64 = 10_000;
 
 impl Accounts {
-    /// Creates the token of a set-up link for the first admin, valid once and for an hour. The previous link stops
-    /// working, and so does a sign-up that was begun with it.
+    /// Creates the token of a single-use set-up link for the first admin, valid for an hour. It invalidates the
+    /// previous link and a sign-up that was begun with it.
     ///
-    /// # Errors
-    /// `Conflict` when an admin exists.
+    /// # Errors `Conflict` when an admin exists.
     pub async fn setup_link(&self) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
@@ -33,7 +32,7 @@ impl Accounts {
         Ok(token)
     }
 
-    /// All accounts by handle, at most ten thousand.
+    /// All accounts sorted by handle, at most ten thousand.
     pub async fn accounts(&self) -> Result<Vec<AccountView>> {
         let db = self.0.db.read();
         let accounts = store::accounts(db, MOST_LISTED).await?;
@@ -101,12 +100,12 @@ impl Accounts {
     }
 
     /// Deletes expired challenges, sign-ups, sessions, devices and set-up links, at most a thousand rows of each, and
-    /// returns the number of deleted rows. Also drops rate-limit state that is full again.
+    /// returns the number of deleted rows. Also drops rate-limit buckets that are full again.
     pub async fn purge_expired(&self) -> Result<u64> {
         self.0.limits.purge();
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
-        // A sign-up may be begun with a link in its last second, and needs the row until it is finished. So the row of
+        // A sign-up may begin with a link in its last second, and needs the link's row until it finishes. So the row of
         // an expired link stays for the lifetime of a sign-up.
         let links_until = now.minus(super::SIGN_UP_LIVES);
         let purged = store::purge_expired_pending(&tx, now, links_until).await?

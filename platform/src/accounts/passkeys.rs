@@ -1,4 +1,4 @@
-//! Managing credentials: listing, adding and removing passkeys, and renewing recovery codes.
+//! Credential management: lists, adds and removes passkeys, and renews recovery codes.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ impl Accounts {
         let passkey = self.0.ceremonies.finish_passkey(&adding.ceremony, answer)?;
 
         let existing = self.passkeys_below_limit(session.account).await?;
-        // After a removal "Passkey N" with N = count + 1 may exist.
+        // After a removal, "Passkey N" with N = count + 1 may already exist.
         let mut names = (existing.len() + 1..).map(|n| format!("Passkey {n}"));
         let name = names.find(|name| existing.iter().all(|s| s.name != *name)).unwrap_or_default();
         let tx = self.0.db.begin().await?;
@@ -103,8 +103,8 @@ impl Accounts {
     pub async fn passkey_remove(&self, session: &Session, id: uuid::Uuid) -> Result<()> {
         self.require_recent_login(session).await?;
         let tx = self.0.db.begin().await?;
-        // The row lock makes concurrent removals take turns. Without it two requests could each see two passkeys and
-        // remove one, which would leave none.
+        // Write skew: the row lock serializes concurrent removals. Without it two requests could each see two passkeys
+        // and remove one, which would leave none.
         store::lock_account(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
         let existing = store::passkeys_of(&tx, session.account).await?;
         let passkey = existing.iter().find(|s| s.id == id).ok_or(Error::NotFound)?;
@@ -118,10 +118,9 @@ impl Accounts {
         tx.commit().await
     }
 
-    /// Replaces all recovery codes by ten new ones, which can be shown only now.
+    /// Replaces all recovery codes with ten new ones. They can be shown only now.
     ///
-    /// # Errors
-    /// `Forbidden` when the login is more than ten minutes old.
+    /// # Errors `Forbidden` when the login is more than ten minutes old.
     pub async fn recovery_codes_renew(&self, session: &Session) -> Result<Vec<String>> {
         self.require_recent_login(session).await?;
         let codes = self.0.new_recovery_codes();

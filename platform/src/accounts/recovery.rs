@@ -9,7 +9,7 @@ use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 
-/// Recovery codes of an account.
+/// The number of recovery codes of an account.
 pub(super) const CODES: usize = 10;
 
 impl Accounts {
@@ -37,7 +37,7 @@ impl Accounts {
         if !store::use_recovery_code(&tx, person.id, &hash, self.0.clock.now()).await? {
             return Err(recovery_refused());
         }
-        // Recovery may follow a theft, so the thief's sessions and known browsers end here, too.
+        // Recovery may follow a theft, so the sessions and known browsers of a thief end here as well.
         store::end_sessions_of(&tx, person.id).await?;
         store::forget_devices_of(&tx, person.id).await?;
         let signed_in = self.sign_in(&tx, &person, LogInMethod::Recovery, client, None).await?;
@@ -46,9 +46,9 @@ impl Accounts {
         Ok(signed_in)
     }
 
-    /// Locks and returns the account, if it may log in and this recovery code of it is unused.
+    /// Locks and returns the account, if it may log in and the recovery code is one of its unused ones.
     async fn lock_with_recovery_code(&self, tx: &Tx, id: AccountId, hash: &[u8]) -> Result<StoredAccount> {
-        // The recovery code is checked before the one-time code. In the other order a client without any secret could
+        // Order: the recovery code is checked before the one-time code. Otherwise a client without any secret could
         // cause a hundred wrong one-time codes and lock the account out.
         let person = store::lock_account(tx, id).await?.filter(may_log_in);
         let person = person.ok_or_else(recovery_refused)?;
@@ -62,11 +62,11 @@ impl AccountsInner {
         (0..CODES).map(|_| rules::recovery_code(self.clock.random())).collect()
     }
 
-    /// The keyed hash (HMAC) by which a code is stored. `code` is normalised by [`rules::read_recovery_code`].
+    /// The keyed hash (HMAC) under which a code is stored. `code` is normalized by [`rules::read_recovery_code`].
     pub(super) fn recovery_code_hash(&self, account: AccountId, code: &str) -> Vec<u8> {
-        // A code has 125 random bits, so a fast hash is enough. The account's id in the message keeps a row from being
-        // valid for another account. The lookup is by an exact match in an index: comparing the codes themselves there
-        // would leak their prefixes by timing, comparing their HMACs leaks nothing that helps to find a code.
+        // A code has 125 random bits, so a fast hash is enough. The account's id in the message prevents a row from
+        // being valid for another account. The lookup is an index match and not a constant-time comparison: the timing
+        // could leak a prefix of the HMAC, which does not help to find a code.
         let message = [b"recovery code ", account.0.as_bytes().as_slice(), code.as_bytes()].concat();
         self.keys.sign(&message).to_vec()
     }

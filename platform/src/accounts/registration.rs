@@ -1,4 +1,4 @@
-//! Registration of accounts: scheduled work that purges expired rows and advances account deletions.
+//! Registration of accounts: scheduled jobs that purge expired rows and advance account deletions.
 //!
 //! The rows of this module are not deleted through the list of modules: `deletion.rs`, which runs the list, deletes
 //! them last, because the rows of other modules reference them.

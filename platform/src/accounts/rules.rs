@@ -11,9 +11,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Wrong one-time codes in a row without a delay: people mistype.
+/// Wrong one-time codes in a row that cause no delay: people mistype.
 pub(super) const FREE_FAILURES: i64 = 5;
-/// Wrong one-time codes in a row that lock the factor out (NIST SP 800-63B-4 on throttling: at most 100).
+/// Wrong one-time codes in a row that lock out the factor (NIST SP 800-63B-4 on throttling: at most 100).
 pub(super) const MOST_FAILURES: i64 = 100;
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = HOUR;
@@ -68,7 +68,7 @@ pub(super) fn lifetime(role: Role) -> SessionLifetime {
 pub(super) enum PasskeyKind {
     /// The private key never leaves its authenticator.
     DeviceBound,
-    /// Backup eligible: the takeover of the person's sync account yields the private key.
+    /// Backup eligible: a takeover of the person's sync account yields the private key.
     Synced,
 }
 
@@ -79,14 +79,14 @@ pub(super) enum DeviceStatus {
     New,
 }
 
-/// Whether a valid passkey needs a one-time code beside it.
+/// Whether a valid passkey has to be accompanied by a one-time code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SecondFactor {
     NotNeeded,
     Needed,
 }
 
-/// Admins always need a one-time code. Members need one when a synced passkey is used in a browser that is not known.
+/// Admins always need a one-time code. Members need one when a synced passkey is used in an unknown browser.
 pub(super) fn second_factor(role: Role, passkey: PasskeyKind, device: DeviceStatus) -> SecondFactor {
     match (role, passkey, device) {
         (Role::Admin, _, _) | (Role::Member, PasskeyKind::Synced, DeviceStatus::New) => SecondFactor::Needed,
@@ -105,7 +105,7 @@ pub(super) fn suggestions(wanted: &Handle) -> Vec<Handle> {
 /// Whether the browser's `clientDataJSON` says that the ceremony ran in a cross-origin frame (clickjacking).
 /// webauthn-rs 0.6.2 checks `crossOrigin` only at a registration, and `topOrigin` never.
 pub(super) fn is_framed(client_data_json: &[u8]) -> bool {
-    // Unreadable data counts as framed: the safe answer is to refuse.
+    // Fails closed: unreadable data counts as framed.
     let Ok(serde_json::Value::Object(data)) = serde_json::from_slice(client_data_json) else { return true };
     let cross_origin = data.get("crossOrigin").is_some_and(|v| !v.is_null() && *v != serde_json::Value::Bool(false));
     cross_origin || data.contains_key("topOrigin")
@@ -123,8 +123,7 @@ pub(super) fn recovery_code(random: [u8; RECOVERY_CODE_LENGTH]) -> String {
     text.chunks(5).map(String::from_iter).collect::<Vec<_>>().join("-")
 }
 
-/// Normalises a recovery code as typed: drops hyphens and spaces, replaces look-alikes. `None` when it has another
-/// shape.
+/// Normalizes a recovery code as typed: drops hyphens and spaces, replaces look-alikes. `None` when the shape is wrong.
 pub(super) fn read_recovery_code(typed: &str) -> Option<String> {
     let text: String = typed
         .chars()
@@ -142,7 +141,7 @@ pub(super) fn read_recovery_code(typed: &str) -> Option<String> {
 /// Browser and system named by a user agent: "Chrome on Linux".
 pub(super) fn device_name(user_agent: &str) -> String {
     let first = |names: &[(&str, &'static str)]| names.iter().find(|(mark, _)| user_agent.contains(mark)).map(|n| n.1);
-    // Order matters: Edge and Opera also say "Chrome", and Chrome also says "Safari".
+    // Order matters: Edge and Opera also send "Chrome", and Chrome also sends "Safari".
     let browser = first(&[
         ("Edg", "Edge"),
         ("OPR/", "Opera"),
@@ -153,7 +152,7 @@ pub(super) fn device_name(user_agent: &str) -> String {
         ("Safari/", "Safari"),
         ("curl/", "curl"),
     ]);
-    // Likewise, Android says "Linux", and iPhones say "like Mac OS X".
+    // Likewise, Android also sends "Linux", and iPhones send "like Mac OS X".
     let system = first(&[
         ("Android", "Android"),
         ("iPhone", "iPhone"),
@@ -170,7 +169,7 @@ pub(super) fn device_name(user_agent: &str) -> String {
     }
 }
 
-/// An address without its last part: enough to recognise one's own network, too little to identify a person.
+/// An address without its last part: enough to recognize one's own network, too little to identify a person.
 pub(super) fn shorten(ip: IpAddr) -> String {
     match ip.to_canonical() {
         IpAddr::V4(v4) => {
@@ -184,8 +183,8 @@ pub(super) fn shorten(ip: IpAddr) -> String {
     }
 }
 
-/// The /48 prefix of an IPv6 address, which a provider may assign to one customer. It holds 65 536 of the /64 prefixes
-/// that rate limits count as one address.
+/// The /48 prefix of an IPv6 address, which a provider may assign to one customer. It contains 65 536 of the /64
+/// prefixes that rate limits count as one address.
 pub(super) fn site_key(ip: IpAddr) -> Option<IpAddr> {
     match ip.to_canonical() {
         IpAddr::V4(_) => None,

@@ -1,4 +1,4 @@
-//! A cache of sessions with a time to live of two seconds: a page that makes fifty requests queries the database once.
+//! The session cache, with a time to live of two seconds: a page that makes fifty requests queries the database once.
 //!
 //! Ending a session in this process invalidates its entry at once. The number of entries is bounded.
 
@@ -12,7 +12,7 @@ use crate::db::AccountId;
 
 /// Time to live of an entry, and so how long a session that another process ended still works here.
 const TIME_TO_LIVE: Duration = Duration::from_secs(2);
-/// Entries that trigger an eviction of all of them: at a time to live of two seconds a cold cache costs little.
+/// The number of entries at which all are evicted: with a time to live of two seconds a cold cache costs little.
 const MOST_ENTRIES: usize = 10_000;
 
 #[derive(Default)]
@@ -22,20 +22,20 @@ pub(super) struct SessionCache(Mutex<CacheState>);
 struct CacheState {
     /// Keyed by the hash of the cookie's token, so that the cache holds no usable cookie.
     sessions: HashMap<Vec<u8>, CachedSession>,
-    /// Counts invalidations.
+    /// The number of invalidations so far.
     generation: u64,
 }
 
 pub(super) struct CachedSession {
     pub(super) session: Session,
-    /// The hostname that the cookie is valid for.
+    /// The host name for which the cookie is valid.
     pub(super) audience: String,
     /// When the session was read from the database.
     pub(super) read_at: Timestamp,
     pub(super) expires_at: Timestamp,
 }
 
-/// The generation before a session was read from the database. If it changed meanwhile, what was read may be outdated.
+/// The cache generation before a session was read from the database. If it changed meanwhile, the read may be stale.
 #[derive(Clone, Copy)]
 pub(super) struct CacheGeneration(u64);
 
@@ -56,9 +56,9 @@ impl SessionCache {
     /// Caches a session that was read from the database, unless an entry was invalidated since `before`.
     pub(super) fn insert(&self, before: CacheGeneration, hash: Vec<u8>, entry: CachedSession) {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The race: this request reads the session, another request ends it and invalidates the entry, and only then
-        // this one inserts what it read. Without the comparison the ended session would live for another two seconds.
-        // Any invalidation counts, not only one of this session: that costs a query and needs no second map.
+        // Race: this request reads the session, another request ends it and invalidates the entry, and only then this
+        // one inserts its stale read. Without the comparison the ended session would live for another two seconds. Any
+        // invalidation counts, not only one of this session: that costs a query and saves a second map.
         if cache.generation != before.0 {
             return;
         }

@@ -1,4 +1,4 @@
-//! Sessions: created at a login, looked up with every request, ended by their owner or by a timeout.
+//! Sessions: created at login, looked up for every request, ended by their owner or by a timeout.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
 use crate::secrets::{self, Token};
 
-/// Most sessions of one account on one host. One more evicts the oldest.
+/// Most sessions of one account on one host. Another one evicts the oldest.
 pub(super) const MOST_SESSIONS: u64 = 50;
-/// Precision of a session's last use: at most one write a minute.
+/// Debounce of a session's last use: at most one write a minute.
 const LAST_USE_PRECISION: Duration = Duration::from_secs(60);
 
 /// The factors that a login used.
@@ -51,7 +51,7 @@ impl Accounts {
         match self.0.session_cache.get(audience, &hash, now) {
             Ok(session) => Ok(Some(session)),
             // Boxed: the future of the database path is large, and inlined it would enlarge the future of every
-            // request, also of those that the cache answers.
+            // request, including those that the cache answers.
             Err(generation) => Box::pin(self.authenticate_uncached(audience, hash, now, generation)).await,
         }
     }
@@ -65,7 +65,7 @@ impl Accounts {
     ) -> Result<Option<Session>> {
         let Some((stored, person)) = self.look_up(audience, &hash, now).await? else { return Ok(None) };
         if let Err(error) = self.note_use(&stored, now).await {
-            // The session stays valid: a busy database or a full disk must not log everyone out.
+            // Availability first: a busy database or a full disk must not log everyone out.
             tracing::warn!(session.id = %stored.id, error = ?error, "could not store the last use of a session");
         }
         let deletion_scheduled = person.state == AccountState::Deleting;
@@ -81,8 +81,8 @@ impl Accounts {
         Ok(Some(session))
     }
 
-    /// Whether the session of a cookie on the host `audience` is still valid. Unlike [`Accounts::authenticate`] this
-    /// does not count as a use: a forgotten tab that polls every few seconds must not keep an idle session alive.
+    /// Whether the session of a cookie on the host `audience` is still valid. Unlike [`Accounts::authenticate`] this is
+    /// not a use: a forgotten tab that polls every few seconds must not extend the idle timeout.
     pub async fn is_live(&self, audience: &str, token: &str) -> Result<bool> {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
         if self.0.session_cache.get(audience, &hash, now).is_ok() {
@@ -94,7 +94,7 @@ impl Accounts {
     /// Ends the session, and every session on an instance's host that was derived from it. Idempotent.
     pub async fn log_out(&self, session: &Session) -> Result<()> {
         match self.end_and_record(session, session.id, "log_out").await {
-            // Another request ended it first.
+            // Another request ended the session first.
             Err(Error::NotFound) => Ok(()),
             other => other,
         }
@@ -151,8 +151,8 @@ impl Accounts {
         client: &Client,
         device_hash: Option<&[u8]>,
     ) -> Result<NewSession> {
-        // Both tokens are new at each login. A fixed session cookie that an attacker planted (session fixation) is
-        // never promoted to a login, and a stolen device cookie is worth nothing after its owner's next login.
+        // Both tokens are new at each login. A session cookie that an attacker planted (session fixation) never becomes
+        // a login, and a stolen device cookie is worthless after its owner's next login.
         let (session, device) = (Token::new(&self.0.clock), Token::new(&self.0.clock));
         let now = self.0.clock.now();
         let SessionLifetime { overall, .. } = rules::lifetime(person.role);
@@ -194,15 +194,15 @@ impl Accounts {
             return Ok(None);
         }
         // While the account is scheduled for deletion, its owner may use the app host to cancel that. Sessions on the
-        // instance's host have a parent, and the instance is closed.
+        // instance's host have a parent; the instance is closed.
         let welcome =
             person.state == AccountState::Active || (person.state == AccountState::Deleting && stored.parent.is_none());
         Ok(welcome.then_some((stored, person)))
     }
 
-    /// Deletes a session that timed out. Best effort: the session is refused also when the row cannot be deleted.
+    /// Deletes a session that timed out. Best effort: the session is refused even if the row cannot be deleted.
     async fn delete_timed_out(&self, stored: &StoredSession) {
-        // Comparing timestamps is not enough: if the clock is set back later, the session would be valid again.
+        // Comparing timestamps is not enough: if the clock is later set back, the session would be valid again.
         self.0.session_cache.invalidate(stored.account);
         let ended = async {
             let tx = self.0.db.begin().await?;
@@ -214,11 +214,11 @@ impl Accounts {
         }
     }
 
-    /// Whether neither timeout of the session has passed.
+    /// Whether neither the absolute nor the idle timeout of the session has passed.
     fn is_within_timeouts(&self, stored: &StoredSession, role: Role, now: Timestamp) -> bool {
         let idle = now.since(stored.last_used_at) >= rules::lifetime(role).idle;
-        // The idle timeout protects the app host, where an admin may do harm. A session on an instance's host opens
-        // only that instance and lasts 12 hours at most; an idle timeout there would interrupt people at work.
+        // The idle timeout protects the app host, where an admin can do harm. A session on an instance's host opens
+        // only that instance and lasts at most 12 hours; an idle timeout there would interrupt people at work.
         stored.expires_at > now && (stored.parent.is_some() || !idle)
     }
 
@@ -233,7 +233,7 @@ impl Accounts {
         tx.commit().await
     }
 
-    /// Reads the caller's session from the database, without the cache. `Forbidden` unless it is one of the app host.
+    /// Reads the caller's session from the database, bypassing the cache. `Forbidden` unless it is on the app host.
     pub(super) async fn app_session(&self, session: &Session) -> Result<StoredSession> {
         let stored = store::session(self.0.db.read(), session.id).await?.ok_or(Error::Unauthenticated)?;
         if stored.audience != self.0.hosts.app {

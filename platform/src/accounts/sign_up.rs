@@ -22,11 +22,11 @@ use crate::secrets::{self, Token};
 
 /// Lifetime of a sign-up, during which it reserves its handle.
 pub const SIGN_UP_LIVES: Duration = Duration::from_secs(30 * 60);
-/// Free handles suggested in place of a taken one.
+/// Most free handles that are suggested instead of a taken one.
 const MOST_SUGGESTIONS: usize = 3;
 
 impl Accounts {
-    /// Whether a handle, as typed, can be claimed. Handles are public hostnames, so the answer reveals no secret.
+    /// Whether a handle, as typed, can be claimed. Handles are public host names, so the answer reveals no secret.
     pub async fn handle_availability(&self, typed: &str) -> Result<HandleAvailability> {
         let handle = match Handle::claim(typed) {
             Ok(handle) => handle,
@@ -46,12 +46,12 @@ impl Accounts {
     }
 
     /// Begins a sign-up and reserves the handle for 30 minutes. `previous` is the token of a sign-up that this browser
-    /// began before: it is continued when the handle is the same, and abandoned otherwise. `setup_link` is the token of
-    /// the operator's one-time link: it works also while sign-ups are closed, and makes the account an admin.
+    /// began before: it is continued for the same handle, and abandoned otherwise. `setup_link` is the token of the
+    /// operator's single-use link: it works even while sign-ups are closed, and makes the account an admin.
     ///
-    /// # Errors
-    /// `Invalid` when the text is not a handle; `Conflict` when the handle is taken; `Forbidden` when sign-ups are
-    /// closed or the set-up link is not valid; `TooMany` after ten sign-ups an hour from one address or sixty from all.
+    /// # Errors `Invalid` when the text is not a handle; `Conflict` when the handle is taken; `Forbidden` when sign-ups
+    /// are closed or the set-up link is not valid; `TooMany` after ten sign-ups an hour from one address or sixty from
+    /// all.
     pub async fn sign_up_begin(
         &self,
         typed: &str,
@@ -69,7 +69,7 @@ impl Accounts {
         match previous {
             Some(same) if same.handle == handle && same.role == role => self.continue_sign_up(&same).await,
             other => {
-                // Before the rate limit, which counts sign-ups and not searches for a free handle.
+                // Order: before the rate limit, which counts sign-ups and not searches for a free handle.
                 if other.as_ref().is_none_or(|p| p.handle.skeleton() != handle.skeleton()) {
                     self.require_free(&handle).await?;
                 }
@@ -100,8 +100,8 @@ impl Accounts {
         Ok(SignUpView { handle: sign_up.handle, step })
     }
 
-    /// Options for `navigator.credentials.create`, `{"publicKey": {..}}`. Calling it again invalidates the options
-    /// before.
+    /// Options for `navigator.credentials.create`, `{"publicKey": {..}}`. Another call invalidates the previous
+    /// options.
     ///
     /// # Errors
     /// `Conflict` when the sign-up expired.
@@ -135,7 +135,7 @@ impl Accounts {
         tx.commit().await
     }
 
-    /// Confirms the authenticator app with its first code. Idempotent once it is confirmed.
+    /// Confirms the authenticator app by its first code. Idempotent once confirmed.
     ///
     /// # Errors
     /// `Invalid` for a wrong code, `Conflict` when the sign-up expired or has no passkey yet.
@@ -156,19 +156,18 @@ impl Accounts {
         tx.commit().await
     }
 
-    /// Creates account, session and instance in one transaction. Then it reserves the certificate of the instance's
-    /// host and has the reconciler build the container.
+    /// Creates account, session and instance in one transaction. Then reserves the certificate of the instance's host
+    /// and nudges the reconciler to build the container.
     ///
-    /// # Errors
-    /// `Conflict` when the sign-up was finished already, expired or is incomplete, or the handle was taken meanwhile;
-    /// `TooMany` when an address, or all together, finished too many. On an error nothing was created.
+    /// # Errors `Conflict` when the sign-up was already finished, expired or is incomplete, or the handle was taken
+    /// meanwhile; `TooMany` when one address, or all together, finished too many. After an error nothing was created.
     pub async fn sign_up_finish(&self, token: &str, client: &Client) -> Result<(NewSession, Arc<Instance>)> {
         let now = self.0.clock.now();
         if self.live_sign_up(token).await?.role != Role::Admin {
             self.0.limits.sign_up_finished(client.ip)?;
         }
         let tx = self.0.db.begin().await?;
-        // The row is deleted and read in one statement: of two concurrent requests (a double click) one gets it.
+        // One statement deletes and returns the row: of two concurrent requests (a double click) only one gets it.
         let sign_up = store::take_sign_up(&tx, &secrets::hash(token), now).await?.ok_or_else(sign_up_is_over)?;
         if sign_up.role == Role::Admin {
             self.use_setup_link(&tx).await?;
@@ -177,8 +176,8 @@ impl Accounts {
         let instance = self.0.instances.create_in(&tx, person.id, &person.handle).await?;
         let signed_in = self.sign_in(&tx, &person, LogInMethod::SignUp, client, None).await?;
         tx.commit().await?;
-        // Reserved here so that certificates are issued in the order of the sign-ups. Without this the first TLS
-        // handshake would reserve, and the place in the queue would depend on which browser connects first.
+        // Reserved here so that certificates are issued in the order of the sign-ups. Otherwise the first TLS handshake
+        // would reserve, and the place in the queue would depend on which browser connects first.
         self.0.certificates.reserve(&person.handle);
         tracing::info!(account.handle = %person.handle, instance.id = %instance, "signed up");
         Ok((signed_in, self.0.instances.admit(instance).await?))
@@ -217,7 +216,7 @@ impl Accounts {
         Err(Error::Conflict(format!("{handle} is taken. Still free: {}.", free.join(", "))))
     }
 
-    /// Replaces the sign-up's token. Only its hash is stored, so the old one cannot be handed out again.
+    /// Replaces the sign-up's token. Only its hash is stored, so the old token cannot be handed out again.
     async fn continue_sign_up(&self, sign_up: &StoredSignUp) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
@@ -269,9 +268,10 @@ impl Accounts {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Consumes the set-up link, which makes the first admin and no other.
+    /// Consumes the set-up link. It makes the first admin, never another.
     async fn use_setup_link(&self, tx: &Tx) -> Result<()> {
-        // Checked again inside the transaction: another admin sign-up may have finished since this one was begun.
+        // TOCTOU: checked again in the transaction, because another admin sign-up may have finished since this one
+        // began.
         if store::take_setup_link(tx).await? && !store::has_admin(tx).await? {
             Ok(())
         } else {
@@ -289,7 +289,7 @@ impl Accounts {
             role: sign_up.role,
             state: AccountState::Active,
             totp_secret: sign_up.totp_secret,
-            // The code that confirmed the app must not be accepted a second time, at the first login.
+            // Replay: the code that confirmed the app must not be accepted again at the first login.
             totp_last_step: sign_up.totp_step.ok_or_else(not_complete)?,
             totp_failures: 0,
             totp_blocked_until: Timestamp(0),
@@ -312,8 +312,8 @@ impl Accounts {
     }
 }
 
-/// The key of the sign-up's passkey challenge. It is derived from the sign-up's id, which never leaves the server, so
-/// that a sign-up has one ceremony at a time and a new one replaces it.
+/// The key of the sign-up's passkey challenge. Derived from the sign-up's id, which never leaves the server, so that a
+/// sign-up has one ceremony at a time and a new one replaces it.
 fn challenge_hash(sign_up: &StoredSignUp) -> Vec<u8> {
     secrets::hash(&format!("sign-up passkey {}", sign_up.id))
 }

@@ -1,4 +1,4 @@
-//! The table `accounts`.
+//! The SQL of the table `accounts`.
 
 use std::collections::HashSet;
 
@@ -49,7 +49,7 @@ pub(in crate::accounts) struct StoredAccount {
     pub(in crate::accounts) state: AccountState,
     /// Encrypted, with the account's id as associated data.
     pub(in crate::accounts) totp_secret: Vec<u8>,
-    /// The newest time step with an accepted code. Codes of this step and of earlier ones are refused.
+    /// The newest time step with an accepted code. Codes of this and earlier steps are refused (replay).
     pub(in crate::accounts) totp_last_step: i64,
     /// Wrong codes in a row.
     pub(in crate::accounts) totp_failures: i64,
@@ -100,12 +100,12 @@ pub(super) fn state_as_str(state: AccountState) -> &'static str {
 }
 
 pub(super) fn parse_state(word: &str) -> AccountState {
-    // A state written by a newer version fails closed: it counts as suspended.
+    // Fails closed: a state written by a newer version counts as suspended.
     let known = [AccountState::Active, AccountState::Deleting, AccountState::Deleted];
     known.into_iter().find(|state| state_as_str(*state) == word).unwrap_or(AccountState::Suspended)
 }
 
-/// `Conflict` when an account has the handle or one with the same skeleton (a look-alike).
+/// Inserts an account. `Conflict` when an account has the handle or one with the same skeleton (a look-alike).
 pub(in crate::accounts) async fn insert_account(tx: &Tx, person: &StoredAccount) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(person.id),
@@ -149,7 +149,7 @@ pub(in crate::accounts) async fn has_admin<C: ConnectionTrait>(on: &C) -> Result
     Ok(admins.limit(1).one(on).await?.is_some())
 }
 
-/// The subset of `skeletons` that belongs to accounts. Equal handles have equal skeletons, so this finds them as well.
+/// The subset of `skeletons` that belongs to accounts. Equal handles have equal skeletons, so they are found as well.
 pub(in crate::accounts) async fn skeletons_of_accounts<C: ConnectionTrait>(
     on: &C,
     skeletons: &[String],
@@ -158,14 +158,14 @@ pub(in crate::accounts) async fn skeletons_of_accounts<C: ConnectionTrait>(
     Ok(rows.into_iter().map(|row| row.skeleton).collect())
 }
 
-/// Ordered by handle, at most `limit`.
+/// The accounts sorted by handle, at most `limit`.
 pub(in crate::accounts) async fn accounts<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<StoredAccount>> {
     let rows = row::Entity::find().order_by_asc(row::Column::Handle).limit(limit).all(on).await?;
     rows.into_iter().map(StoredAccount::try_from).collect()
 }
 
-/// Marks the code of `step` as used and resets the failure count. `false` when a code of this or a later step was
-/// accepted before: of concurrent requests with the same code, one gets `true`.
+/// Compare-and-set: marks the code of `step` as used and resets the failure count. `false` when a code of this or a
+/// later step was accepted before: of concurrent requests with the same code, one gets `true`.
 pub(in crate::accounts) async fn use_code(tx: &Tx, id: AccountId, step: i64) -> Result<bool> {
     let changed = row::Entity::update_many()
         .col_expr(row::Column::TotpLastStep, Expr::value(step))
@@ -194,7 +194,7 @@ pub(in crate::accounts) async fn note_wrong_code(
     Ok(())
 }
 
-/// Erases the account's secret and rights. The handle stays, so that it is never given again.
+/// Erases the account's secret and rights. The handle stays, so that it is never reassigned.
 pub(in crate::accounts) async fn empty_account(tx: &Tx, id: AccountId) -> Result<()> {
     row::Entity::update_many()
         .col_expr(row::Column::Role, Expr::value(role_as_str(Role::Member)))
@@ -205,7 +205,7 @@ pub(in crate::accounts) async fn empty_account(tx: &Tx, id: AccountId) -> Result
     Ok(())
 }
 
-/// Moves an account from one of the states `from` to `state`. `false` when it was in none of them.
+/// Compare-and-set: moves an account from one of the states `from` to `state`. `false` when it was in none of them.
 pub(in crate::accounts) async fn set_state(
     tx: &Tx,
     id: AccountId,

@@ -1,4 +1,4 @@
-//! The tables of credentials: `passkeys`, `recovery_codes`, and `devices` (known browsers).
+//! The SQL of credentials: `passkeys`, `recovery_codes`, and `devices` (known browsers).
 
 use std::collections::HashMap;
 
@@ -111,7 +111,7 @@ pub(super) fn passkey_from(text: &str) -> Result<Passkey> {
     serde_json::from_str(text).map_err(|_| unreadable("a passkey"))
 }
 
-/// `Conflict` when the credential is registered already, for this or another account.
+/// Inserts a passkey. `Conflict` when the credential is already registered, for this or another account.
 pub(in crate::accounts) async fn insert_passkey(tx: &Tx, stored: &StoredPasskey) -> Result<()> {
     let row = passkeys::ActiveModel {
         id: Set(stored.id),
@@ -134,7 +134,7 @@ pub(in crate::accounts) async fn passkey_by_credential<C: ConnectionTrait>(
     found.map(StoredPasskey::try_from).transpose()
 }
 
-/// The oldest first.
+/// The passkeys of `account`, the oldest first.
 pub(in crate::accounts) async fn passkeys_of<C: ConnectionTrait>(
     on: &C,
     account: AccountId,
@@ -147,8 +147,8 @@ pub(in crate::accounts) async fn passkeys_of<C: ConnectionTrait>(
     rows.into_iter().map(StoredPasskey::try_from).collect()
 }
 
-/// Stores the signature counter and backup state after a login, if the row still holds the version `before` that the
-/// assertion was verified against (compare and swap). `false` when it does not.
+/// Compare-and-set: stores the signature counter and backup state after a login, if the row still holds `before`, the
+/// version against which the assertion was verified. `false` when it does not.
 pub(in crate::accounts) async fn save_passkey_use(
     tx: &Tx,
     stored: &StoredPasskey,
@@ -156,7 +156,7 @@ pub(in crate::accounts) async fn save_passkey_use(
     now: Timestamp,
 ) -> Result<bool> {
     let Some(row) = passkeys::Entity::find_by_id(stored.id).one(tx).await? else { return Ok(false) };
-    // Compared after parsing and writing again: the row may be in the format of an older version of webauthn-rs.
+    // Compared after parsing and serializing again: the row may have the format of an older version of webauthn-rs.
     if passkey_text(&passkey_from(&row.passkey)?)? != passkey_text(before)? {
         return Ok(false);
     }
@@ -181,7 +181,7 @@ pub(in crate::accounts) async fn remove_passkeys_of(tx: &Tx, account: AccountId)
     Ok(())
 }
 
-/// The number of passkeys by account; with `account`, of that one only.
+/// The number of passkeys per account; with `account`, of that one only.
 pub(in crate::accounts) async fn count_passkeys<C: ConnectionTrait>(
     on: &C,
     account: Option<AccountId>,
@@ -227,7 +227,8 @@ pub(in crate::accounts) async fn has_recovery_code(tx: &Tx, account: AccountId, 
     Ok(found.is_some())
 }
 
-/// Marks the code as used. `false` when it does not exist or was used before: of concurrent calls one gets `true`.
+/// Compare-and-set: marks the code as used. `false` when it does not exist or was used: of concurrent calls one gets
+/// `true`.
 pub(in crate::accounts) async fn use_recovery_code(
     tx: &Tx,
     account: AccountId,
@@ -244,7 +245,7 @@ pub(in crate::accounts) async fn use_recovery_code(
     Ok(changed.rows_affected == 1)
 }
 
-/// The number of unused recovery codes by account; with `account`, of that one only.
+/// The number of unused recovery codes per account; with `account`, of that one only.
 pub(in crate::accounts) async fn count_recovery_codes<C: ConnectionTrait>(
     on: &C,
     account: Option<AccountId>,
@@ -306,7 +307,7 @@ pub(in crate::accounts) async fn forget_devices_of(tx: &Tx, account: AccountId) 
     Ok(())
 }
 
-/// Deletes browsers that logged in last before `until`. Returns their number.
+/// Deletes browsers whose last login was before `until`. Returns their number.
 pub(in crate::accounts) async fn purge_devices(tx: &Tx, until: Timestamp) -> Result<u64> {
     let old = Query::select()
         .column(devices::Column::TokenHash)

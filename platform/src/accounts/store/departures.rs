@@ -1,4 +1,5 @@
-//! The table `departures`: scheduled account deletions, and cancelled ones until their files are unmarked on the host.
+//! The SQL of the table `departures`: scheduled account deletions, and cancelled ones until their files are unmarked on
+//! the host.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
@@ -107,7 +108,7 @@ pub(in crate::accounts) async fn departure<C: ConnectionTrait>(
     row::Entity::find_by_id(account).one(on).await?.map(Departure::try_from).transpose()
 }
 
-/// At most `limit` rows, the longest due first.
+/// The departures that are due first, at most `limit`.
 pub(in crate::accounts) async fn departures<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<Departure>> {
     let rows = row::Entity::find().order_by_asc(row::Column::DueAtMs).limit(limit).all(on).await?;
     rows.into_iter().map(Departure::try_from).collect()

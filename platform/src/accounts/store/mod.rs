@@ -17,7 +17,7 @@ use crate::db;
 pub(super) use crate::db::audit::{AuditEntry, blank_audit_of, record};
 use crate::error::{Error, Result};
 
-/// Most rows that one purge deletes from one table: a bound on how long it occupies the database's only writer.
+/// Most rows that one purge deletes from a table: bounds how long it occupies the database's only writer.
 pub(super) const PURGE_BATCH: u64 = 1000;
 
 /// The result of an insert, with `Conflict(sentence)` for the violation of a unique constraint.

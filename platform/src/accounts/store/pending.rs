@@ -1,4 +1,4 @@
-//! Short-lived rows: sign-ups, challenges of pending ceremonies and hand-offs, the operator's set-up link.
+//! The SQL of short-lived rows: sign-ups, challenges of pending ceremonies and hand-offs, the operator's set-up link.
 
 use std::collections::HashSet;
 
@@ -81,7 +81,7 @@ mod setup_links {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Expired challenges deleted with each new login. More than one, so that their number shrinks.
+/// Expired challenges that each new login deletes. More than one, so that the table shrinks.
 const EXPIRED_PER_LOG_IN: u64 = 4;
 
 /// A sign-up as stored.
@@ -191,7 +191,7 @@ pub(in crate::accounts) async fn set_sign_up_token(tx: &Tx, id: Uuid, token_hash
     Ok(())
 }
 
-/// Stores the passkey, in place of an earlier one of the same sign-up.
+/// Stores the passkey, replacing an earlier one of the same sign-up.
 pub(in crate::accounts) async fn set_sign_up_passkey(tx: &Tx, id: Uuid, passkey: &Passkey) -> Result<()> {
     signups::Entity::update_many()
         .col_expr(signups::Column::Passkey, Expr::value(passkey_text(passkey)?))
@@ -201,8 +201,8 @@ pub(in crate::accounts) async fn set_sign_up_passkey(tx: &Tx, id: Uuid, passkey:
     Ok(())
 }
 
-/// Stores that the app was confirmed with the code of `step`, and the sealed recovery codes. Of concurrent calls the
-/// first wins, so that the codes that a page showed stay valid.
+/// Stores that the app was confirmed by the code of `step`, and the sealed recovery codes. Of concurrent calls the
+/// first wins, so that codes already shown on a page stay valid.
 pub(in crate::accounts) async fn set_sign_up_confirmed(tx: &Tx, id: Uuid, step: i64, codes: Vec<u8>) -> Result<()> {
     signups::Entity::update_many()
         .col_expr(signups::Column::TotpStep, Expr::value(step))
@@ -214,7 +214,7 @@ pub(in crate::accounts) async fn set_sign_up_confirmed(tx: &Tx, id: Uuid, step: 
     Ok(())
 }
 
-/// Deletes a live sign-up and returns it. Of concurrent calls one gets it.
+/// Deletes a live sign-up and returns it. Of concurrent calls only one gets it.
 pub(in crate::accounts) async fn take_sign_up(
     tx: &Tx,
     token_hash: &[u8],
@@ -233,7 +233,7 @@ pub(in crate::accounts) async fn remove_sign_up(tx: &Tx, id: Uuid) -> Result<()>
     Ok(())
 }
 
-/// The operation that a challenge was issued for. A response is valid for the same purpose only.
+/// The operation for which a challenge was issued. A response is valid for that purpose only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::accounts) enum ChallengePurpose {
     SignUpPasskey,
@@ -255,7 +255,7 @@ impl ChallengePurpose {
     }
 }
 
-/// Stores a challenge until it is taken or expires, in place of one with the same hash.
+/// Stores a challenge until it is taken or expires, replacing one with the same hash.
 pub(in crate::accounts) async fn put_challenge(
     tx: &Tx,
     token_hash: Vec<u8>,
@@ -274,7 +274,7 @@ pub(in crate::accounts) async fn put_challenge(
     Ok(())
 }
 
-/// Deletes a few expired challenges. Each new login calls it: the table stays small also while the purge does not run.
+/// Deletes a few expired challenges. Each new login calls it, so the table stays small even if the purge does not run.
 pub(in crate::accounts) async fn drop_expired_challenges(tx: &Tx, now: Timestamp) -> Result<()> {
     let over = Query::select()
         .column(challenges::Column::TokenHash)
@@ -297,14 +297,14 @@ pub(in crate::accounts) async fn peek_challenge<C: ConnectionTrait>(
     Ok(found.map(|row| row.state))
 }
 
-/// Deletes a challenge and returns its state. Of concurrent calls one gets it.
+/// Deletes a challenge and returns its state. Of concurrent calls only one gets it.
 pub(in crate::accounts) async fn take_challenge(
     tx: &Tx,
     token_hash: &[u8],
     purpose: ChallengePurpose,
     now: Timestamp,
 ) -> Result<Option<String>> {
-    // One `DELETE .. RETURNING`, not a read and a delete: between the two, a second request could read the same row.
+    // Atomic: one `DELETE .. RETURNING`. Between a read and a delete, a second request could read the same row.
     let mut taken =
         challenges::Entity::delete_many().filter(waiting(token_hash, purpose, now)).exec_with_returning(tx).await?;
     Ok(taken.pop().map(|row| row.state))
@@ -317,7 +317,7 @@ fn waiting(token_hash: &[u8], purpose: ChallengePurpose, now: Timestamp) -> Cond
         .add(challenges::Column::ExpiresAtMs.gt(now.0))
 }
 
-/// Makes this the only set-up link, and abandons the sign-ups that were begun with the previous one.
+/// Makes this the only set-up link, and abandons sign-ups that were begun with the previous one.
 pub(in crate::accounts) async fn replace_setup_link(tx: &Tx, token_hash: Vec<u8>, expires_at: Timestamp) -> Result<()> {
     setup_links::Entity::delete_many().exec(tx).await?;
     signups::Entity::delete_many().filter(signups::Column::Role.eq(role_as_str(Role::Admin))).exec(tx).await?;
@@ -340,7 +340,7 @@ pub(in crate::accounts) async fn has_setup_link<C: ConnectionTrait>(
 
 /// Deletes the only set-up link. `false` when there is none.
 pub(in crate::accounts) async fn take_setup_link(tx: &Tx) -> Result<bool> {
-    // Its expiry is not checked again: a sign-up that began in time may use its own 30 minutes.
+    // The expiry is not checked again: a sign-up that began in time may use its own 30 minutes.
     Ok(setup_links::Entity::delete_many().exec(tx).await?.rows_affected == 1)
 }
 

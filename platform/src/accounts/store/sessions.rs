@@ -1,4 +1,4 @@
-//! The table `sessions`.
+//! The SQL of the table `sessions`.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
@@ -57,7 +57,8 @@ pub(in crate::accounts) struct StoredSession {
     pub(in crate::accounts) created_at: Timestamp,
     pub(in crate::accounts) last_used_at: Timestamp,
     pub(in crate::accounts) expires_at: Timestamp,
-    /// When the person last authenticated, by a passkey or a recovery code. Sensitive operations require a recent time.
+    /// When the person last authenticated, by a passkey or a recovery code. Step-up authentication requires a recent
+    /// time.
     pub(in crate::accounts) passkey_at: Timestamp,
 }
 
@@ -152,7 +153,7 @@ pub(in crate::accounts) async fn sessions_of<C: ConnectionTrait>(
     Ok(rows.into_iter().map(StoredSession::from).collect())
 }
 
-/// Stores the session's last use, unless a concurrent request stored one after `unless_after`.
+/// Stores the session's last use, unless a concurrent request stored a time after `unless_after`.
 pub(in crate::accounts) async fn touch_session(
     tx: &Tx,
     id: SessionId,
