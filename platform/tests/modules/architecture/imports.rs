@@ -90,7 +90,7 @@ impl CrateTree {
 
     /// `path` from the root of the crate; `None` when it leads out of the crate, or is a local name.
     fn absolute(&self, file: &ModulePath, path: &NamedPath) -> Option<ModulePath> {
-        if let Some(absolute) = path.from_root() {
+        if let Some(absolute) = path.rooted() {
             return Some(absolute);
         }
         let (first, rest) = path.segments.split_first()?;
@@ -147,7 +147,7 @@ impl CrateTree {
 
 impl NamedPath {
     /// The path from the root of the crate, if it begins with `crate`, `self` or `super`.
-    fn from_root(&self) -> Option<ModulePath> {
+    fn rooted(&self) -> Option<ModulePath> {
         let mut module = self.base.clone();
         let mut segments = self.segments.as_slice();
         match segments.first()?.as_str() {
@@ -181,7 +181,7 @@ impl NamedPath {
 /// The first segments of the paths by which `source` names its own crate from the root or from where it stands.
 pub fn own_crate_segments(source: &Source) -> BTreeSet<String> {
     let paths = named_paths(&code_tokens(&source.text), &module_path(&source.path));
-    paths.iter().filter_map(NamedPath::from_root).filter_map(|path| path.into_iter().next()).collect()
+    paths.iter().filter_map(NamedPath::rooted).filter_map(|path| path.into_iter().next()).collect()
 }
 
 /// The module of a source: `a/b/mod.rs` and `a/b.rs` are `a::b`.
