@@ -56,7 +56,7 @@ pub struct InstanceCell {
 /// `GET /admin`
 pub async fn show(State(app): State<App>, session: Session) -> HandlerResult<Page<UsersPage>> {
     let mut accounts = app.accounts.accounts().await?;
-    // Of a deleted account only the handle is left, so that it is never given out again.
+    // A deleted account keeps its handle as a tombstone, so that the handle is never assigned again.
     accounts.retain(|account| account.state != AccountState::Deleted);
     Ok(Page(UsersPage {
         head: (&session).into(),

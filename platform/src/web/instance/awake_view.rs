@@ -13,7 +13,7 @@ pub struct AwakeView {
     pub end: AwakeLine,
 }
 
-/// A phrase, and the time that ends it, if there is one.
+/// A phrase, and the time that follows it, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AwakeLine {
     pub text: String,
@@ -34,12 +34,12 @@ pub fn awake_view(ledger: &AwakeLedger, awake: bool) -> AwakeView {
         let lines = ledger.last.map(line).into_iter().collect();
         return AwakeView { lead: "Last work", lines, end: AwakeLine::new("Idle since", ledger.idle_since) };
     }
-    // Work that holds the instance awake comes first; an open connection holds it only while something moves on it.
+    // Work that holds the instance awake comes first; an open connection holds it only while bytes move on it.
     let (holds, moves): (Vec<&OpenWork>, Vec<&OpenWork>) = ledger.open.iter().partition(|open| open.holds);
     let mut lines: Vec<AwakeLine> = holds.into_iter().map(held).collect();
     lines.extend(ledger.jobs.iter().map(job));
     lines.extend(moves.into_iter().map(flow));
-    // The last work is listed only when none of its kind is open, or the same line would stand there twice.
+    // The last work is listed only when none of its kind is open; otherwise the same line would appear twice.
     let shown = |last: &LastWork| ledger.open.iter().any(|open| !open.holds && open.work == last.work);
     lines.extend(ledger.last.filter(|last| ledger.sleeps_at.is_some() && !shown(last)).map(last_work));
     let end = match ledger.sleeps_at {

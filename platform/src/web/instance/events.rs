@@ -26,7 +26,7 @@ struct StatusMessage {
     why: AwakeView,
 }
 
-/// `GET /instance/events`: the state now and after each change.
+/// `GET /instance/events`: the current status, and every change of it.
 pub async fn events(State(app): State<App>, OwnInstance(instance): OwnInstance, headers: HeaderMap) -> HandlerResult {
     // The session is checked again while the stream is open: a stream must not outlive the session it was opened
     // with.
