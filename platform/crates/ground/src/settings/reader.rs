@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{SettingsError, VARIABLES};
+use super::error::SettingsError;
+use super::variables::VARIABLES;
 
 /// Reads variables and collects the mistakes in them. In place of an invalid value it returns a placeholder and goes
 /// on; [`SettingsReader::finish`] then refuses the whole.

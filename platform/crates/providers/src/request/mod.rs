@@ -1,5 +1,6 @@
 //! Parsers of request bodies: each reads the upper bound of a call's cost. The body itself is forwarded byte for byte.
 
+mod by_api;
 pub mod chat;
 pub mod embeddings;
 mod json;

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{StreamProgress, length, served_in};
+use super::figures::{length, served_in};
+use super::stream_progress::StreamProgress;
 use crate::{Usage, UsageReport};
 
 #[derive(Deserialize)]

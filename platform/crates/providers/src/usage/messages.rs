@@ -9,7 +9,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{StreamProgress, length};
+use super::figures::length;
+use super::stream_progress::StreamProgress;
 use crate::{ServiceTier, Usage, UsageReport};
 
 #[derive(Deserialize)]
