@@ -19,8 +19,9 @@ use super::incoming::key_affinity;
 use super::provider_call::{ProviderCall, ResponseMode};
 use super::providers::ProviderRequest;
 use super::proxy_error::ProxyError;
+use super::quota_proxy::QuotaProxy;
+use super::routed_call::RoutedCall;
 use super::upstream_path::UpstreamPath;
-use super::{QuotaProxy, RoutedCall};
 use crate::quota::{Hold, Refusal};
 
 /// The largest response to a token count, in bytes; it is one number.

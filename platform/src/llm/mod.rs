@@ -23,8 +23,10 @@ mod provider_call;
 mod provider_endpoint;
 mod providers;
 mod proxy_error;
+mod quota_proxy;
 mod rate_limit_headers;
 mod refusal_shape;
+mod routed_call;
 mod timeouts;
 mod upstream_path;
 
@@ -50,18 +52,10 @@ use intake_limits::{BufferedBody, IntakeLimits};
 use provider_call::ResponseMode;
 use providers::{ProviderDirectory, ProviderRequest};
 use proxy_error::ProxyError;
+use quota_proxy::QuotaProxy;
+use routed_call::{Delivery, RoutedCall};
 pub use timeouts::ProxyTimeouts;
 use upstream_path::UpstreamPath;
-
-/// The state of the proxy's handlers.
-struct QuotaProxy {
-    app: App,
-    providers: ProviderDirectory,
-    intake: IntakeLimits,
-    drains: DrainLimit,
-    /// The service tier of an OpenAI call that does not name one.
-    default_tier: ServiceTier,
-}
 
 /// The proxy's routes. They have to be served with `server::serve`, which provides the peer address and sets
 /// TCP_NODELAY.
@@ -137,40 +131,6 @@ async fn hello() -> StatusCode {
 async fn not_found(State(proxy): State<Arc<QuotaProxy>>, request: Request) -> Response {
     let path = format!("{} {}", request.method(), request.uri().path());
     proxy.respond(proxy.wire_format_at(request.uri().path()), Err(ProxyError::NoSuchPath { path }))
-}
-
-/// A received call with its destination.
-struct RoutedCall {
-    api: Api,
-    /// The provider's name.
-    provider: String,
-    path: UpstreamPath,
-    incoming: IncomingCall,
-}
-
-impl RoutedCall {
-    /// Replaces the body if `body` is given.
-    fn replace_body(&mut self, body: Option<Vec<u8>>) {
-        if let Some(body) = body {
-            self.incoming.body.bytes = body.into();
-        }
-    }
-}
-
-/// How a response is delivered to the client.
-#[derive(Clone, Copy)]
-struct Delivery {
-    mode: ResponseMode,
-    /// Whether the usage figures of the stream are removed.
-    hide_usage: bool,
-}
-
-impl Delivery {
-    const WHOLE: Self = Self { mode: ResponseMode::Whole, hide_usage: false };
-
-    fn streamed(body_with_usage: Option<&Vec<u8>>) -> Self {
-        Self { mode: ResponseMode::Streamed, hide_usage: body_with_usage.is_some() }
-    }
 }
 
 impl QuotaProxy {
