@@ -143,8 +143,8 @@ impl Accounts {
     }
 
     fn matches_binding(&self, bound: &HandOffBinding, host: &str, state: &str, verifier: &str) -> bool {
-        // Plain comparisons are enough. The code itself was looked up by its hash, and an attempt deletes it, so a
-        // timing difference cannot be measured a second time.
+        // Constant-time comparison is not needed. The code itself was looked up by its hash, and an attempt deletes it,
+        // so a timing difference cannot be measured twice.
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
         let here = self.entrance(host).is_some_and(|entrance| entrance.audience == bound.audience);
         here && bound.state == state && bound.challenge == challenge

@@ -120,8 +120,7 @@ fn refuse_if_deleting(person: &StoredAccount) -> Result<()> {
     match person.state {
         AccountState::Active | AccountState::Suspended => Ok(()),
         AccountState::Deleting => Err(Error::Conflict(
-            "This account is scheduled for deletion. To cancel that: berth user keep HANDLE, and then try again."
-                .into(),
+            "This account is scheduled for deletion. First cancel that: berth user cancel-deletion HANDLE.".into(),
         )),
         AccountState::Deleted => Err(super::deletion::deleted()),
     }

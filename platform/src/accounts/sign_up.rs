@@ -20,7 +20,7 @@ use crate::handle::Handle;
 use crate::instances::Instance;
 use crate::secrets::{self, Token};
 
-/// Lifetime of a sign-up, during which it reserves its handle.
+/// Lifetime of a sign-up, for which it reserves its handle.
 pub const SIGN_UP_LIVES: Duration = Duration::from_secs(30 * 60);
 /// Most free handles that are suggested instead of a taken one.
 const MOST_SUGGESTIONS: usize = 3;

@@ -37,7 +37,7 @@ async fn tell(socket: &Path, line: &str) -> anyhow::Result<bool> {
         stream.write_all(format!("{line}\n").as_bytes()).await?;
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).await?;
-        anyhow::ensure!(answer == "ok\n", "the running platform did not take the wish; its log says why");
+        anyhow::ensure!(answer == "ok\n", "the running platform did not accept the change; see its log");
         Ok(true)
     };
     timeout(ANSWER_WITHIN, accepted).await.context("the running platform does not answer on its control socket")?

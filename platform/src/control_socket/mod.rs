@@ -11,7 +11,7 @@ mod server;
 use std::time::Duration;
 
 pub use client::{ask_why, nudge, tell_of_prices};
-pub use corrections::{CorrectionOrder, correct, rerate};
+pub use corrections::{CorrectionOrder, correct, reprice};
 pub use server::listen;
 
 /// The actor in the audit log for what the operator does on this machine.

@@ -19,7 +19,7 @@ impl From<Problem> for ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        // No middleware logs errors on this listener, so the cause is logged where it is turned into a response.
+        // No middleware logs errors on this listener, so the cause is logged where it becomes a response.
         if let Error::Internal(cause) = &error {
             tracing::error!(error = format!("{cause:#}"), "a request of the instance API failed");
         }

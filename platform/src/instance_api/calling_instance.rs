@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::http::instance_token::authenticate;
 use crate::instances::Instance;
 
-/// The instance that makes a request, proven by its token and its address.
+/// The instance that makes a request, authenticated by its token and its address.
 pub(super) struct CallingInstance(pub(super) Arc<Instance>);
 
 impl FromRequestParts<App> for CallingInstance {

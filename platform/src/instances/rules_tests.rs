@@ -1,4 +1,4 @@
-//! What [`super::decide`] decides, as tables of sentences and as properties.
+//! Tests of [`super::decide`]: decision tables whose rows read as sentences, and properties.
 
 use proptest::prelude::*;
 
@@ -213,7 +213,7 @@ fn realities() -> impl Strategy<Value = ObservedState> {
     ];
     (any::<bool>(), container, renewal).prop_map(|(volume, container, renewal)| ObservedState {
         renewal,
-        // A container holds its volume: there is none without.
+        // A container without a volume is impossible.
         volume: volume || container != ContainerPhase::None,
         container,
     })
@@ -223,7 +223,7 @@ fn activities() -> impl Strategy<Value = Activity> {
     prop_oneof![Just(Activity::Working), (0u64..100_000).prop_map(|s| Activity::Idle(Duration::from_secs(s)))]
 }
 
-/// What the world looks like after a step that succeeded.
+/// The observed state after a successful step.
 fn after(step: NextStep, reality: ObservedState) -> ObservedState {
     let container = match step {
         NextStep::MakeVolume => return ObservedState { volume: true, ..reality },
@@ -234,7 +234,7 @@ fn after(step: NextStep, reality: ObservedState) -> ObservedState {
             ContainerPhase::Outdated { stopped: true }
         }
         NextStep::Stop => ContainerPhase::Stopped,
-        // Whether what was found frozen had ever answered is not known.
+        // Whether a container found frozen was ever ready is unknown.
         NextStep::Start | NextStep::Thaw => UNREADY,
         NextStep::AwaitReady => READY,
         NextStep::Freeze => ContainerPhase::Frozen,

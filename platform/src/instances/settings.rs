@@ -17,6 +17,7 @@ impl Instances {
         if !store::set_terms(&tx, instance.id, &terms).await? {
             return Err(Error::NotFound);
         }
+        // The cache is refreshed from the committed row, as after a change by another process: one path for both.
         tx.commit().await?;
         self.admit(instance.id).await?;
         Ok(())

@@ -76,6 +76,8 @@ impl Instances {
     pub(super) async fn go_back(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
         let upgrade = instance.with_state(|state| state.upgrade.clone());
         let made = self.make_container_of(instance, upgrade.clone(), upgrade.image_before.clone()).await;
+        // Without `image_before` the next pass no longer decides on a rollback: it starts the newer container again
+        // instead of failing forever.
         if let Err(StepFailure::Host(HostError::ImageMissing(_) | HostError::Refused(_))) = made {
             self.write_upgrade(instance, UpgradeProgress { image_before: None, ..upgrade }).await?;
         }

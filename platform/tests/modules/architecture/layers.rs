@@ -45,7 +45,7 @@ fn imports_of_other_layers(source: &Source) -> Vec<String> {
     }
     let imports = imports(source);
     let others = imports.iter().filter(|i| HTTP_LAYERS.contains(&i.as_str()) && *i != source.part());
-    // `berth serve` is a word of the command line.
+    // `berth serve` is a command, so `cli` imports `serve`.
     let others = others.filter(|i| !(source.part() == "cli" && *i == "serve"));
     others.map(|import| arrow(source, import)).collect()
 }

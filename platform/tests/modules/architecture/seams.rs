@@ -17,7 +17,7 @@ struct SingleCaller {
 const VOLUMES: SingleCaller =
     SingleCaller { calls: &[".bury_volume(", ".unbury_volume(", ".destroy_volume("], file: "instances/deletion.rs" };
 const ACCOUNT_FILES: SingleCaller =
-    SingleCaller { calls: &[".bury_files(", ".dig_up_files(", ".destroy_files("], file: "accounts/deletion.rs" };
+    SingleCaller { calls: &[".mark_files(", ".unmark_files(", ".destroy_files("], file: "accounts/deletion.rs" };
 const WISHES: SingleCaller = SingleCaller { calls: &["store::set_wish("], file: "instances/wishes.rs" };
 const FACTS: SingleCaller = SingleCaller { calls: &["store::set_fact("], file: "instances/steps.rs" };
 

@@ -17,7 +17,7 @@ pub(super) struct InspectedContainer {
     pub exit: Option<ContainerExit>,
     /// The hash of its create request: see [`labels::SPEC_HASH`].
     pub spec_hash: Option<String>,
-    /// The image of the container that this one replaced.
+    /// The image of the container that this one replaced, for a rollback.
     pub image_before: Option<String>,
     pub never_ran: bool,
 }
@@ -32,11 +32,11 @@ impl InspectedContainer {
         let observed_state = match state.status {
             Some(RUNNING) => ContainerState::Running,
             Some(PAUSED) => ContainerState::Frozen,
-            // Created, exited, dead and removing alike need a start or a new container.
+            // Created, exited, dead and removing containers alike need a start or a replacement.
             _ => ContainerState::Stopped,
         };
         let never_ran = state.status == Some(CREATED);
-        // A created container has exit code 0, which would look like a normal end.
+        // A created container has exit code 0, which would look like a normal exit.
         let exit = (observed_state == ContainerState::Stopped && !never_ran).then(|| ContainerExit {
             code: state.exit_code.unwrap_or_default(),
             out_of_memory: state.oom_killed.unwrap_or_default(),
@@ -53,7 +53,7 @@ impl InspectedContainer {
     }
 }
 
-/// The instance that an event concerns. The Engine puts a container's labels among the event's attributes.
+/// The instance that an event concerns. The Engine includes a container's labels in the event's attributes.
 pub(super) fn instance_of(event: EventMessage) -> Option<InstanceId> {
     event.actor?.attributes?.get(labels::INSTANCE)?.parse().ok()
 }

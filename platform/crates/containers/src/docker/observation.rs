@@ -1,4 +1,4 @@
-//! Observes containers, volumes and images on the Engine.
+//! Observation of containers, volumes and images on the Engine.
 
 use berth_ground::ids::InstanceId;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
@@ -10,7 +10,7 @@ use super::{DockerHost, errors, host_config};
 use crate::{ContainerState, HostError, ObservedContainer};
 
 impl DockerHost {
-    /// Inspects the container; `None` if it is absent. A container of that name without our labels is refused.
+    /// Inspects the container; `None` if it is absent. Refuses a container of that name without our labels.
     pub(super) async fn inspect_container(
         &self,
         instance: InstanceId,
@@ -36,7 +36,7 @@ impl DockerHost {
         }
     }
 
-    /// The id that the name of an image refers to now; `None` if the host has no such image.
+    /// The id to which the name of an image refers now; `None` if the host has no such image.
     pub(super) async fn image_id(&self, name: &str) -> Result<Option<String>, HostError> {
         match self.engine()?.inspect_image(name).await {
             Ok(image) => Ok(image.id),
@@ -50,11 +50,11 @@ impl DockerHost {
     async fn newest(&self, marks: &ContainerLabels) -> Result<NewestImage, HostError> {
         let no_upgrade = NewestImage { image_id: String::new(), is_current: true };
         let Some(image_id) = self.image_id(&marks.image).await? else { return Ok(no_upgrade) };
-        // An unpinned image under the same name is no upgrade for a container that runs the pinned one.
+        // An unpinned image of the same name is no upgrade for a container that runs the pinned one.
         if self.config.is_pinned_otherwise(&marks.image, &image_id) {
             return Ok(no_upgrade);
         }
-        // Containers from before there were sizes have no such label, and count as outdated.
+        // Containers from before sizes were introduced lack this label, and count as outdated.
         let Some(size) = self.config.size(&marks.size) else {
             return Ok(NewestImage { image_id, is_current: !marks.size.is_empty() });
         };
@@ -69,7 +69,7 @@ impl DockerHost {
         Ok(found.marks.observed(status, newest))
     }
 
-    /// Reads a list entry. A stopped container is inspected as well, because the list lacks its exit.
+    /// Reads a list entry. A stopped container is inspected as well, because the list lacks its exit code.
     pub(super) async fn observe_entry(
         &self,
         entry: ContainerSummary,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Every mistake in the settings, one sentence for each, which names its variable.
+/// All mistakes in the settings, one sentence for each, which names its variable.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SettingsError(pub Vec<String>);
 

@@ -1,5 +1,5 @@
 //! Configuration from environment variables: the list of variables with their defaults, a reader that reports all
-//! mistakes together, and the logging configuration that every process has.
+//! mistakes together, and the logging configuration of every process.
 
 mod error;
 mod reader;
@@ -12,7 +12,7 @@ pub use variables::{VARIABLES, Variable};
 /// The logging configuration.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// In the syntax of tracing's `EnvFilter`.
+    /// A filter in the syntax of tracing's `EnvFilter`.
     pub filter: String,
     /// JSON lines instead of text.
     pub json: bool,
