@@ -22,7 +22,7 @@ mod store;
 use std::sync::Arc;
 
 use ceremonies::PasskeyCeremonies;
-pub use hand_off::SESSION_LIFETIME as INSTANCE_SESSION_LIVES;
+pub use hand_off::SESSION_LIFETIME as INSTANCE_SESSION_LIFETIME;
 use limits::AccountRateLimits;
 pub use log_in::DEVICE_KNOWN_FOR;
 pub use rules::LONGEST_SESSION;

@@ -73,7 +73,7 @@ impl Accounts {
         tx.commit().await?;
         self.0.session_cache.invalidate(person.id);
         if let Some(id) = instance {
-            self.0.instances.admit(id).await?;
+            self.0.instances.load_committed(id).await?;
         }
         Ok(())
     }
@@ -94,7 +94,7 @@ impl Accounts {
         store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         if let Some(id) = instance {
-            self.0.instances.admit(id).await?;
+            self.0.instances.load_committed(id).await?;
         }
         Ok(())
     }

@@ -180,7 +180,7 @@ impl Accounts {
         // would reserve, and the place in the queue would depend on which browser connects first.
         self.0.certificates.reserve(&person.handle);
         tracing::info!(account.handle = %person.handle, instance.id = %instance, "signed up");
-        Ok((signed_in, self.0.instances.admit(instance).await?))
+        Ok((signed_in, self.0.instances.load_committed(instance).await?))
     }
 
     /// The role of the account: admin with a valid set-up link, or when this browser began an admin sign-up before;

@@ -190,7 +190,7 @@ impl Domains {
     /// The virtual host for a host name outside this server's own domains. Answered from memory; called for every
     /// request.
     #[must_use]
-    pub fn entrance(&self, host: &str) -> Option<VirtualHost> {
+    pub fn virtual_host(&self, host: &str) -> Option<VirtualHost> {
         // Routing trusts stored proofs, never the current DNS: an A record that points here proves nothing, since
         // anyone can point a name at any address (DNS rebinding).
         let name = rules::normal(Hosts::without_port(host));

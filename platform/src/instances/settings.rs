@@ -19,7 +19,7 @@ impl Instances {
         }
         // The cache is refreshed from the committed row, as after a change by another process: one path for both.
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 
@@ -37,7 +37,7 @@ impl Instances {
             return Err(Error::NotFound);
         }
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 }
