@@ -2,8 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
-/// Runs statements that both databases understand, in order. `{uuid}` and `{bytes}` stand for the column types in which
-/// they differ.
+/// Runs statements that both databases understand, in order. `{uuid}` and `{bytes}` are placeholders for the column
+/// types that differ.
 pub(crate) async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     let sqlite = manager.get_database_backend() == sea_orm::DbBackend::Sqlite;
     // sea-orm stores a `Uuid` as 16 bytes in SQLite, which has no such type.

@@ -15,8 +15,8 @@ use crate::containers::ContainerState;
 use crate::db::{AccountId, InstanceId, Tx};
 use crate::error::{Error, Result};
 
-/// How long the slot of a deleted instance, and with it its address, is kept unassigned: longer than any traffic to the
-/// old address can still be in transit.
+/// Quarantine of a deleted instance's slot, and with it of its address: longer than any traffic to the old address can
+/// still be in transit.
 const SLOT_RESTS: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether the tombstone is on the volume, or the caller must retry.
@@ -90,9 +90,9 @@ impl Instances {
         Ok(host.destroy_volume(id).await.with_context(|| format!("destroying the volume of instance {id}"))?)
     }
 
-    /// Deletes every row of an instance after its volume was destroyed, in the caller's transaction, and keeps its slot
-    /// unassigned for `SLOT_RESTS`. Call [`Instances::forget`] after the commit. Idempotent: without such an instance
-    /// it does nothing.
+    /// Deletes every row of an instance after its volume was destroyed, in the caller's transaction, and quarantines
+    /// its slot for `SLOT_RESTS`. Call [`Instances::forget`] after the commit. Idempotent: without such an instance it
+    /// does nothing.
     ///
     /// # Errors
     /// `Internal` while rows of another module refer to the instance (foreign keys): the caller deletes those first.

@@ -21,8 +21,8 @@ pub enum Api {
     Responses,
     /// OpenAI's `POST /v1/embeddings`.
     Embeddings,
-    /// An API without a model, priced per call. `sent`: bytes of the request body, where the operator also prices
-    /// bytes.
+    /// An API without a model, priced per call. `sent` is the number of bytes of the request body, where the operator
+    /// also prices bytes.
     Metered { sent: Option<u64> },
 }
 

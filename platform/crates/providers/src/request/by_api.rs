@@ -5,11 +5,10 @@ use super::{ModelRequest, RequestError, chat, embeddings, messages, responses, s
 use crate::{Api, ServiceTier};
 
 impl Api {
-    /// Parses a request to a model. `default_tier`: the service tier that the operator's OpenAI project gives a request
-    /// without `service_tier`.
+    /// Parses a request to a model. `default_tier` is the service tier that the operator's OpenAI project gives a
+    /// request without `service_tier`.
     ///
-    /// # Errors
-    /// When the request cannot be forwarded; the error names the field.
+    /// # Errors When the request cannot be forwarded; the error names the field.
     pub fn read(self, body: &[u8], default_tier: ServiceTier) -> Result<ModelRequest, RequestError> {
         match self {
             Self::Messages => messages::read(body),
@@ -20,8 +19,8 @@ impl Api {
         }
     }
 
-    /// The request that asks the provider to count the input tokens of `body`. `None` where the provider has no such
-    /// endpoint, or where its count would not be an upper bound.
+    /// The request for a token count of `body`. `None` where the provider has no such endpoint, or where its count
+    /// would not be an upper bound.
     #[must_use]
     pub fn token_count_request(self, body: &[u8]) -> Option<TokenCountRequest> {
         match self {
@@ -41,7 +40,7 @@ impl Api {
         }
     }
 
-    /// `body` with its output limit lowered to `tokens`; the caller makes sure that it asks for more. `None` where
+    /// `body` with its output limit lowered to `tokens`; the caller ensures that `body` asks for more. `None` where
     /// `body` cannot be edited.
     #[must_use]
     pub fn shortened(self, body: &[u8], tokens: u64) -> Option<Vec<u8>> {

@@ -2,8 +2,7 @@
 
 use crate::ServiceTier;
 
-/// The tier that OpenAI served a call in, by its response; older models report none. `None` for a tier that is not
-/// known here.
+/// The tier in which OpenAI reports to have served a call; older models report none. `None` for an unknown tier.
 pub(super) fn served_in(service_tier: Option<&str>) -> Option<ServiceTier> {
     service_tier.map_or(Some(ServiceTier::Standard), ServiceTier::of_openai)
 }

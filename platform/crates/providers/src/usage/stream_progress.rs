@@ -7,33 +7,33 @@ use crate::Usage;
 /// The longest `usage` object that is kept for the receipt, in bytes. Real ones have a few hundred.
 const MAX_RAW_USAGE: usize = 16 * 1024;
 
-/// The knowledge gained from the events so far.
+/// What the events so far have shown.
 #[derive(Default)]
 pub(super) struct StreamProgress {
     /// The provider's latest figures.
     pub(super) usage: Option<Usage>,
-    /// `usage` will not change any more.
+    /// Whether `usage` is final.
     pub(super) is_final: bool,
     /// The provider announced the end of the stream.
     pub(super) is_over: bool,
-    /// The provider reported an error in the middle of the stream.
+    /// Whether the provider reported an error within the stream.
     pub(super) failed: bool,
     /// Bytes of generated text, without their JSON frame.
     pub(super) answer_bytes: u64,
-    /// Web searches that the events showed.
+    /// Web searches seen in the events.
     pub(super) web_searches: u64,
-    /// The provider's own JSON of the first figures, and of the last where there are several.
+    /// The provider's own JSON of the first figures, and of the last if there are several.
     pub(super) raw: [Option<String>; 2],
 }
 
 impl StreamProgress {
-    /// Counts an event that cannot be parsed as output, to err on the side of too many tokens.
+    /// Counts an unparsable event as output, which overestimates the tokens.
     pub(super) fn add_unparsed(&mut self, bytes: usize) {
         self.answer_bytes = self.answer_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
     pub(super) fn keep_raw(&mut self, figures: &RawValue) {
-        // An oversized object leaves an empty line, so that the order of first and last is kept.
+        // An oversized object leaves an empty line, which preserves the order of first and last.
         let text = if figures.get().len() <= MAX_RAW_USAGE { figures.get() } else { "" };
         let place = if self.raw[0].is_none() { 0 } else { 1 };
         self.raw[place] = Some(text.to_owned());
