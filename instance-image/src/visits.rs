@@ -20,8 +20,8 @@ impl VisitCounter {
 
     /// Counts a visit, and returns the new number once it is on disk.
     ///
-    /// # Errors When the volume cannot be read or written, for example because it is full. The number is then
-    /// unchanged.
+    /// # Errors
+    /// When the volume cannot be read or written, for example because it is full. The number is then unchanged.
     pub async fn count(&self) -> io::Result<u64> {
         let mut last = self.last.lock().await;
         let before = match *last {

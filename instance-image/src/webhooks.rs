@@ -39,7 +39,8 @@ impl WebhookLog {
     /// Records a delivery, unless its id is known. Only afterwards may it be acknowledged with 2xx: the platform then
     /// never sends it again.
     ///
-    /// # Errors When the volume cannot be read or written; the delivery must then be refused, so that it is retried.
+    /// # Errors
+    /// When the volume cannot be read or written; the delivery must then be refused, so that it is retried.
     pub async fn record(&self, webhook: WebhookRecord) -> io::Result<()> {
         // The lock is held over the write: after a timeout, the next attempt of a delivery may arrive while this one is
         // being recorded.

@@ -32,7 +32,7 @@ pub struct Stage {
     folder: TempDir,
 }
 
-/// Where somebody listens, and below which paths for calls of either kind.
+/// The address of a listener, and its path prefixes for calls of either kind.
 #[derive(Clone, Copy)]
 pub struct Peer {
     pub name: &'static str,

@@ -48,7 +48,7 @@ const HEADERS: [(&str, &str); 12] = [
     ("x-request-id", "req_4f0c7b2f6f7f4b3d9d7a5f2f3a1c8e90"),
 ];
 
-/// Whose wire shape an answer has.
+/// The provider that an answer imitates.
 #[derive(Clone, Copy)]
 pub enum Api {
     Chat,

@@ -36,8 +36,8 @@ impl Accounts {
     /// Schedules the deletion of the caller's account: ends every session, stops the instance, and returns the time of
     /// destruction. `typed` is the account's handle as typed into the form, which prevents a deletion by accident.
     ///
-    /// # Errors `Invalid` for another handle; `Forbidden` unless the last login used a passkey and is at most ten
-    /// minutes old.
+    /// # Errors
+    /// `Invalid` for another handle; `Forbidden` unless the last login used a passkey and is at most ten minutes old.
     pub async fn schedule_deletion(&self, session: &Session, typed: &str) -> Result<Timestamp> {
         if typed.trim().to_ascii_lowercase() != session.handle.as_str() {
             return Err(Error::invalid("handle", "This is not your handle. Type it to say that you mean it."));
@@ -67,7 +67,8 @@ impl Accounts {
 
     /// Cancels the deletion of the caller's account. Does nothing without a scheduled deletion.
     ///
-    /// # Errors `Forbidden` when the operator scheduled it.
+    /// # Errors
+    /// `Forbidden` when the operator scheduled it.
     pub async fn cancel_deletion(&self, session: &Session) -> Result<()> {
         match store::departure(self.0.db.read(), session.account).await? {
             None => Ok(()),
@@ -80,7 +81,8 @@ impl Accounts {
 
     /// Cancels a deletion for the operator, whoever scheduled it. Idempotent.
     ///
-    /// # Errors `NotFound`; `Conflict` when the account is already deleted.
+    /// # Errors
+    /// `NotFound`; `Conflict` when the account is already deleted.
     pub async fn cancel_deletion_of(&self, handle: &Handle, actor: &str) -> Result<()> {
         let person = store::account_by_handle(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
         if person.state == AccountState::Deleted {

@@ -41,8 +41,9 @@ impl Accounts {
     /// The virtual host that a hand-off to `host` leads to: the caller's own instance, or one that is shared with the
     /// caller.
     ///
-    /// # Errors `Forbidden` for any other instance, including one that does not exist; `NotFound` for a host that
-    /// belongs to no instance.
+    /// # Errors
+    /// `Forbidden` for any other instance, including one that does not exist; `NotFound` for a host that belongs to no
+    /// instance.
     pub fn hand_off_target(&self, session: &Session, host: &str) -> Result<VirtualHost> {
         let virtual_host = self.virtual_host(host).ok_or(Error::NotFound)?;
         if virtual_host.handle == session.handle || self.is_invited(session, &virtual_host) {

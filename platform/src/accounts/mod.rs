@@ -180,7 +180,8 @@ pub struct PasskeyView {
 impl Accounts {
     /// `signups_open` tells whether anyone may sign up; otherwise only the holder of a set-up link can.
     ///
-    /// # Errors When `hosts` cannot be a WebAuthn relying party, for example because the domain is an IP address.
+    /// # Errors
+    /// When `hosts` cannot be a WebAuthn relying party, for example because the domain is an IP address.
     pub fn new(
         db: Db,
         keys: InstallationKeys,

@@ -18,7 +18,8 @@ impl Accounts {
     /// Creates the token of a single-use set-up link for the first admin, valid for an hour. It invalidates the
     /// previous link and a sign-up that was begun with it.
     ///
-    /// # Errors `Conflict` when an admin exists.
+    /// # Errors
+    /// `Conflict` when an admin exists.
     pub async fn setup_link(&self) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;

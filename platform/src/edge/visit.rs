@@ -76,7 +76,8 @@ impl Visit {
 
     /// Wakes the instance for this visit. Does not wait until the instance is awake.
     ///
-    /// # Errors When this visitor may not wake the instance, or strangers have woken it too often in the last hour.
+    /// # Errors
+    /// When this visitor may not wake the instance, or strangers have woken it too often in the last hour.
     pub(super) async fn wake(&self) -> Result<(), EdgeRefusal> {
         // Access is decided anew: a long-lived connection may wake the instance long after the visit began.
         if self.access_now() != AccessDecision::Wakes {

@@ -71,7 +71,8 @@ struct DemoModel {
 
 /// Serves the demo model on `listen`, at the pace of a real model, until `shutdown`.
 ///
-/// # Errors When the address is in use.
+/// # Errors
+/// When the address is in use.
 pub async fn serve(listen: SocketAddr, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen)
         .await

@@ -146,7 +146,8 @@ fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
 
 /// Refuses `stream_options` to which `include_usage` cannot be added.
 ///
-/// # Errors Names `stream_options`.
+/// # Errors
+/// Names `stream_options`.
 pub(super) fn check_stream_options(body: &JsonObject<'_>) -> Result<(), RequestError> {
     match body.non_null("stream_options") {
         None => Ok(()),
