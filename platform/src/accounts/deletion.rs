@@ -2,8 +2,8 @@
 //! and its instance with all files.
 //!
 //! Two things stay: the handle, which is never reassigned, and the receipts of AI calls, without which the ledger would
-//! not add up. A scheduled deletion is a row of the table `departures`, hence [`DeletionRecord`]. A background job takes the
-//! next step of every row; each step is idempotent, so that the next run repairs a crash in the middle.
+//! not add up. A scheduled deletion is a row of the table `departures`, hence [`DeletionRecord`]. A background job
+//! takes the next step of every row; each step is idempotent, so that the next run repairs a crash in the middle.
 
 use super::passkeys::STEP_UP_WINDOW;
 use super::sessions::LogInMethod;
