@@ -1,5 +1,5 @@
-//! A whole platform on real parts, with people whose instances are woken again and again: a provisioner of its own
-//! process, the rooms and the edge in this one. Only the clock is ours, so that idle hours pass at once.
+//! A whole platform on a real Engine whose instances are woken again and again: the provisioner is a process of its
+//! own, the modules and the edge run in this one. Only the clock is manual, so that idle hours pass at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -34,9 +34,11 @@ pub const NETWORK: &str = "bench";
 const PATH: &str = "/healthz";
 /// Longer than anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for long.
+/// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for
+/// long.
 const QUIET: Duration = Duration::from_millis(200);
-/// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping instance.
+/// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping
+/// instance.
 const SETTINGS: [(&str, &str); 6] = [
     ("BERTH_DOMAIN", "example.com"),
     ("BERTH_SECRET", "a secret for benches, 32 characters and more"),
@@ -107,7 +109,8 @@ impl BenchPlatform {
         self.people[0].container()
     }
 
-    /// Lets time pass until the platform has put everybody to sleep by itself, also who was woken behind its back.
+    /// Advances the clock until the platform has put every instance to sleep, including those woken by the Engine
+    /// alone.
     pub async fn fall_asleep(&self, fact: Fact) -> anyhow::Result<()> {
         let size = &self.app.config.containers.sizes[0];
         let after = if fact == Fact::Frozen { size.freeze_after } else { size.stop_after };

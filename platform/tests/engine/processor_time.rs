@@ -15,10 +15,10 @@ use berth_testing::fake_platform::{sign_up, until};
 use berth_testing::quota_platform::client;
 use berth_testing::{START, config, sqlite};
 
-/// Prefix of what this story makes on the Engine.
+/// Prefix of the objects that this test creates on the Engine.
 const NETWORK: &str = "acttest";
 
-/// Takes away what the story made, also when it failed.
+/// Removes the objects of this test from the Engine, also when the test fails.
 struct Swept;
 
 impl Drop for Swept {

@@ -1,5 +1,5 @@
-//! Q1: the platform is killed at any moment of its AI calls, again and again. Whatever was served has its receipt, what
-//! the platform knew of a call is what the receipt says, and nothing stays held.
+//! The platform is killed at any moment of its AI calls, again and again. Every served call has its receipt, with the
+//! usage that the platform had observed, and nothing stays held.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -36,7 +36,7 @@ const MAX_TOKENS: u64 = 400;
 const CALLERS: usize = 12;
 /// The most that one caller makes in a life of the platform.
 const CALLS_EACH: u64 = 20;
-/// Bytes that let a call have the highest number of the whole story: a byte bounds a token.
+/// Bytes that let a call have the highest number of the whole test: a byte bounds a token.
 const PADDING: usize = 100_000;
 
 /// Which database and which provider the platform is to use.
@@ -45,7 +45,7 @@ struct Orders {
     url: String,
     dir: String,
     upstream: String,
-    /// Whose calls it carries: somebody new in each life.
+    /// The account of its calls: a new one in each life of the platform.
     handle: String,
 }
 
@@ -67,8 +67,8 @@ struct Served {
 }
 
 #[tokio::test]
-#[ignore = "the story below runs it in a process of its own, and kills it"]
-async fn the_platform() {
+#[ignore = "the test below runs it in a process of its own and kills it"]
+async fn the_killed_process() {
     let mut line = String::new();
     BufReader::new(tokio::io::stdin()).read_line(&mut line).await.unwrap();
     let orders: Orders = serde_json::from_str(&line).unwrap();
@@ -149,8 +149,8 @@ fn account_for(kind: &str, served: &BTreeMap<u64, Served>, spent: i64, receipts:
             }
         }
     }
-    // Calls of which the platform had heard nothing when it was killed, or they broke off, are charged what they can have
-    // cost: as many as there are, and never less.
+    // Calls of which the platform had heard nothing when it was killed, or they broke off, are charged what they can
+    // have cost: as many as there are, and never less.
     let unheard = missing.len();
     assert!(
         unheard <= nameless,
@@ -165,7 +165,7 @@ fn cost(number: u64, served: Served) -> i64 {
     i64::try_from(number * INPUT + served.output_tokens * OUTPUT).unwrap()
 }
 
-/// Calls one after another, of every kind, until nobody answers any more.
+/// Makes calls one after another, of every kind, until the platform no longer answers.
 async fn call_on_and_on(ready: Ready, first: u64, seed: u64) {
     let client = client(Some(ready.from));
     for number in first..first + CALLS_EACH {
@@ -194,7 +194,7 @@ async fn call_on_and_on(ready: Ready, first: u64, seed: u64) {
 
 async fn start(database: &Database, upstream: &str, life: usize) -> (Child, Ready) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "usage_kill9::the_platform", "--ignored", "--nocapture"])
+        .args(["--exact", "usage_kill9::the_killed_process", "--ignored", "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -54,7 +54,7 @@ impl ContainerHosts {
         Self::engine_with(|_| {}).await
     }
 
-    /// The Engine with settings of this story's own.
+    /// The Engine with settings of the test's own.
     pub async fn engine_with(change: impl FnOnce(&mut ContainerConfig)) -> Self {
         let engine = Engine::shared().await;
         let (dir, clock) = (Arc::new(tempfile::tempdir().unwrap()), clock());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long a story waits for something that takes a moment.
+/// How long a test waits for a change of the stack.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct DeployedStack {

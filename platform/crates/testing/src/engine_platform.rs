@@ -32,7 +32,7 @@ use crate::tenant_image;
 /// A call of the slowest verb, and as much again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a platform stands: what it makes there has this prefix, and goes with it.
+/// The Engine and the network prefix that an [`EnginePlatform`] uses; everything with the prefix is removed with it.
 #[derive(Clone)]
 pub struct Ground {
     pub engine: PathBuf,
@@ -253,7 +253,7 @@ fn settings(database: &Database, ground: &Ground) -> berth::config::Config {
             ("BERTH_IMAGES", &image),
             ("BERTH_MEMORY_MIB", "64"),
             ("BERTH_SWAP_MIB", "64"),
-            // The provisioner counts by the machine's clock.
+            // The provisioner uses the system clock.
             ("BERTH_DELETE_AFTER_SECONDS", "1"),
         ],
     )

@@ -34,7 +34,7 @@ use crate::passkey_browser::{OneTimeCodeApp, PasskeyBrowser};
 use crate::stub_program::{self, Said};
 use crate::webhook_receiver::WebhookReceiver;
 
-/// How long a story waits for something that happens in milliseconds.
+/// How long a test waits for an event that takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct FakePlatform {
@@ -69,7 +69,7 @@ enum Reached {
 enum Programs {
     StandIns,
     Nobody,
-    /// A story's own, on this port.
+    /// The test's own program, on this port.
     On(u16),
 }
 
@@ -96,7 +96,7 @@ impl FakePlatform {
         Self::build(databases::sqlite().await, settings, Reached::ByARelay, Programs::StandIns).await
     }
 
-    /// On SQLite, with a program of the story's own in every container: what listens on `port`.
+    /// On SQLite, with the test's own program, which listens on `port`, in every container.
     pub async fn with_programs_on(port: u16, settings: &[(&'static str, &'static str)]) -> Self {
         Self::build(databases::sqlite().await, settings, Reached::Directly, Programs::On(port)).await
     }
@@ -146,7 +146,7 @@ impl FakePlatform {
     /// The platform's process dies wherever it waits. When this returns, nothing of it goes on.
     #[expect(
         clippy::disallowed_methods,
-        reason = "it waits for the process's threads to end, for as long as a story waits"
+        reason = "it waits for the process's threads to end, for as long as a test waits"
     )]
     pub async fn kill(&mut self) {
         let process = self.process.take().expect("a process runs");
@@ -203,7 +203,7 @@ impl FakePlatform {
         self.instances().settled().await;
     }
 
-    /// Waits until the person has so many waiting deliveries, each attempted before.
+    /// Waits until the person has `deliveries` waiting deliveries, each attempted at least once.
     pub async fn until_tried(&self, person: &Person, deliveries: usize) {
         let (id, waits) = (person.instance.id, berth::webhooks::DeliveryState::Waiting);
         for _ in 0..PATIENCE.as_millis() / 50 {
@@ -216,7 +216,7 @@ impl FakePlatform {
         panic!("waiting: {:?}", self.app.webhooks.deliveries(id, waits, 9).await);
     }
 
-    /// A cookie of the person's own instance host, got by a hand-off.
+    /// A session cookie for the host of the person's own instance, from a hand-off.
     pub async fn instance_cookie(&self, person: &Person) -> String {
         instance_cookie(&self.app.accounts, person).await
     }
@@ -279,12 +279,12 @@ pub async fn until(instance: &Instance, what: impl FnMut(&InstanceStatus) -> boo
     }
 }
 
-/// A cookie of the person's own instance host, got by a hand-off.
+/// A session cookie for the host of the person's own instance, from a hand-off.
 pub async fn instance_cookie(accounts: &Accounts, person: &Person) -> String {
     cookie_of(accounts, person, &format!("{}.example.com", person.handle)).await
 }
 
-/// A cookie of an instance's host that the person may enter, got by a hand-off.
+/// A session cookie for an instance's host that the person may enter, from a hand-off.
 pub async fn cookie_of(accounts: &Accounts, person: &Person, host: &str) -> String {
     use base64::Engine as _;
     use sha2::Digest as _;

@@ -252,7 +252,7 @@ async fn an_engine_that_hangs_is_given_up_in_time() {
     }
 }
 
-/// A socket on which nobody listens any more.
+/// A socket without a listener.
 fn dead_socket(dir: &Path) -> PathBuf {
     let path = dir.join("dead.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

@@ -1,4 +1,4 @@
-//! The provisioner's door: what it refuses, and what becomes of its socket.
+//! The provisioner's socket: requests that it refuses, who may connect, and restarts on either side.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, config, serve, u
 const ID: &str = "6f1a3c1e-0d6b-4b7e-9c55-2f6d0f4f8a11";
 
 #[tokio::test]
-async fn i5_hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
+async fn hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let fake = FakeHost::new(config(dir.path()), Clock::system());
     let _remote = serve(Arc::new(fake.clone()), config(dir.path())).await;
@@ -106,7 +106,7 @@ async fn i5_hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
 }
 
 #[tokio::test]
-async fn silent_connections_keep_nobody_out() {
+async fn silent_connections_do_not_block_others() {
     let dir = tempfile::tempdir().unwrap();
     let remote = serve(Arc::new(FakeHost::new(config(dir.path()), Clock::system())), config(dir.path())).await;
     let silent: Vec<UnixStream> = futures_util::stream::iter(0..80)

@@ -1,4 +1,5 @@
-//! Address reuse on a real Engine: somebody goes, somebody else gets the address, and no request ever meets the wrong one.
+//! Address reuse on a real Engine: an account is deleted, another one gets its address, and no request reaches the
+//! wrong instance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +32,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("BERTH_DISK", "image"),
 ];
 
-/// What is left on the Engine goes with the story.
+/// Removes the objects of this test from the Engine when it is dropped.
 struct Swept;
 
 impl Drop for Swept {

@@ -12,14 +12,14 @@ use berth_testing::fake_platform::sign_up;
 use berth_testing::provisioner::provisioner_binary;
 use berth_testing::{TestModules, databases};
 
-/// Nobody: neither root nor in Docker's group.
+/// The uid of `nobody`: neither root nor in Docker's group.
 const USER: u32 = 65534;
 
 #[tokio::test]
 async fn the_platform_wakes_an_instance_without_the_docker_socket() {
     let bench = ContainerHosts::engine().await;
     let home = Home::new(bench.dir.path(), "ctesttwo", Ipv4Addr::new(10, 95, 0, 0));
-    // Somebody signed up; what the platform finds when it starts is their wish for an instance.
+    // An account signed up; at its start the platform finds the wish for an instance in the database.
     let database = databases::sqlite().await;
     let platform = TestModules::with(database, &[("BERTH_IMAGES", WITH_HOME)]).await;
     sign_up(&platform.accounts, &platform.clock, "alice").await;
@@ -68,7 +68,7 @@ async fn somebody_else_on_this_host_is_not_let_in() {
 
 const SOCKET: [&str; 6] = ["-sf", "--max-time", "5", "--unix-socket", "/var/run/docker.sock", "http://docker/_ping"];
 
-/// A data directory and copies of the binaries where nobody can reach them.
+/// A data directory and copies of the binaries that the user `nobody` can read.
 struct Home {
     folder: PathBuf,
     program: PathBuf,
@@ -121,13 +121,13 @@ impl Home {
         ]
     }
 
-    /// As nobody, with our settings and no other group.
+    /// As the user `nobody`, with our settings and no other group.
     fn plain(&self, mut command: Command) -> Command {
         command.envs(self.settings()).uid(USER).gid(USER).stdin(Stdio::null());
         command
     }
 
-    /// As root; its socket is for the group of nobody.
+    /// As root; its socket is for the group of the user `nobody`.
     fn start_provisioner(&self) -> Running {
         Running(self.plain(Command::new(&self.provisioner)).uid(0).spawn().unwrap())
     }
@@ -152,7 +152,7 @@ impl Drop for Home {
     }
 }
 
-/// A process that ends with the story.
+/// A process that ends with the test.
 struct Running(Child);
 
 impl Drop for Running {

@@ -86,7 +86,7 @@ async fn a_deletion_interrupted_at_any_step_is_completed_by_the_next_run() {
             let id = person.instance.id;
             delete(&platform, &person).await;
             let verb = verbs[n % verbs.len()];
-            // For the first half of the people the verb fails; for the second half the process is killed.
+            // For the first half of the accounts the verb fails; for the second half the process is killed.
             if n < verbs.len() {
                 for error in [HostError::Timeout, HostError::Unreachable] {
                     platform.host.fail_next(verb, error);

@@ -33,7 +33,7 @@ pub enum Deed {
     Delay(Duration),
     /// The request is passed on twice; after the effect: the answer is said twice.
     Twice,
-    /// It goes on when the story lets it.
+    /// It continues when the test releases it.
     Hold(Hold),
 }
 
