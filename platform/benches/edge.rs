@@ -16,9 +16,6 @@ mod groups;
 mod keep_alive_client;
 #[path = "edge/peers.rs"]
 mod peers;
-#[path = "wake/people.rs"]
-#[expect(dead_code, reason = "it is shared with the other benches")]
-mod people;
 #[path = "edge/process.rs"]
 mod process;
 #[path = "edge/streams.rs"]

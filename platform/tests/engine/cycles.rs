@@ -6,9 +6,10 @@ use std::time::Duration;
 use berth::accounts::AccountState;
 use berth::instances::{Cause, Fact, Wish};
 
-use berth_testing::engine_platform::{EnginePlatform, Ground, Person};
+use berth_testing::engine_platform::{EnginePlatform, Ground};
 use berth_testing::fake_platform::until;
 use berth_testing::fault_proxy::{Deed, Hold, Moment};
+use berth_testing::person::Person;
 use berth_testing::soak::SoakTest;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
@@ -36,7 +37,7 @@ async fn a_hundred_sleeps_and_wakes_lose_neither_files_nor_memory() {
         }
         if cycle % 20 == 0 {
             // A hundred cycles take longer than a session on the instance's host lasts.
-            platform.hand_off(&mut alice).await;
+            alice.hand_off(&platform.app).await;
         }
         assert_eq!(platform.ask(&alice, "/count").await, count.to_string(), "what it had in memory, in cycle {cycle}");
         assert_eq!(platform.ask(&alice, "/sum/home/berth/keep").await, sum, "its file, in cycle {cycle}");
@@ -165,7 +166,7 @@ async fn the_first_request_is_answered_after_any_sleep_and_after_a_reboot() {
             reboot(&platform, &alice);
             platform.restart().await;
         }
-        platform.hand_off(&mut alice).await;
+        alice.hand_off(&platform.app).await;
         assert_eq!(platform.ask(&alice, "/sum/home/berth/keep").await, sum, "after {minutes} minutes, {reboots}");
         platform.instances().settled().await;
         assert_eq!(platform.ground.containers().len(), 1);

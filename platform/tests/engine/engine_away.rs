@@ -6,7 +6,8 @@ use std::time::Duration;
 use berth::instances::Fact;
 
 use berth_testing::docker_engine::OwnEngine;
-use berth_testing::engine_platform::{EnginePlatform, Ground, Person};
+use berth_testing::engine_platform::{EnginePlatform, Ground};
+use berth_testing::person::Person;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
@@ -36,7 +37,7 @@ async fn awake_instances_are_served_while_the_engine_is_down_and_sleeping_ones_w
         for person in [&stopped, &frozen] {
             is_told_to_come_back(&platform, person).await;
         }
-        let api = platform.get("app.example.com", "/api/instance", &format!("__Host-berth={}", awake.session)).await;
+        let api = platform.get("app.example.com", "/api/instance", &awake.app_cookie()).await;
         assert_eq!((api.status, api.json()["fact"].as_str()), (200, Some("awake")));
         engine.start();
         platform.wait(Duration::from_secs(90)).await;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use berth::instances::{Cause, Fact};
 
-use berth_testing::engine_platform::{EnginePlatform, Ground, Person};
+use berth_testing::engine_platform::{EnginePlatform, Ground};
 use berth_testing::fake_platform::until;
 use berth_testing::fault_proxy::{Deed, FaultProxy, Hold, Moment};
+use berth_testing::person::Person;
 use berth_testing::soak::SoakTest;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);

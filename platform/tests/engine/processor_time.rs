@@ -11,7 +11,8 @@ use berth::containers::ContainerHost as _;
 use berth::instances::{Fact, Work};
 
 use berth_testing::container_hosts::{self, ContainerHosts};
-use berth_testing::fake_platform::{sign_up, until};
+use berth_testing::fake_platform::until;
+use berth_testing::person::Person;
 use berth_testing::quota_platform::client;
 use berth_testing::{START, config, sqlite};
 
@@ -44,8 +45,8 @@ async fn a_program_that_computes_stays_awake_and_one_that_waits_falls_asleep() {
     host.ensure_networks().await.unwrap();
     let app = App::open(config, clock.clone(), host.clone()).await.unwrap();
     app.instances.begin().await.unwrap();
-    let busy = sign_up(&app.accounts, &clock, "busy").await.instance;
-    let quiet = sign_up(&app.accounts, &clock, "quiet").await.instance;
+    let busy = Person::sign_up(&app, "busy").await.instance;
+    let quiet = Person::sign_up(&app, "quiet").await.instance;
     for instance in [&busy, &quiet] {
         until(instance, |status| status.fact == Fact::Awake).await;
     }

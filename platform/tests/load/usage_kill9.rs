@@ -23,7 +23,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use berth_testing::quota_platform::{client, platform, reopen_at, serve, settle_in};
+use berth_testing::process::serve;
+use berth_testing::quota_platform::{client, platform, reopen_at, settle_in};
 use berth_testing::soak::SoakTest;
 use berth_testing::{Database, config_at, databases};
 
@@ -79,7 +80,7 @@ async fn the_killed_process() {
     let running = CancellationToken::new();
     let (app, host, proxy) = platform(config, &running).await;
     let person = settle_in(&app, &host, &orders.handle).await;
-    let ready = Ready { proxy: proxy.to_string(), from: person.instance.address(), token: person.token };
+    let ready = Ready { proxy: proxy.to_string(), from: person.instance.address(), token: person.token().to_owned() };
     println!("\nready {}", serde_json::to_string(&ready).unwrap());
     std::future::pending::<()>().await;
 }

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 use berth_testing::quota_platform::client;
 use berth_testing::webhook_receiver::Reply;
 use berth_testing::{START, databases};
@@ -26,7 +27,7 @@ async fn put_to_sleep(platform: &FakePlatform, alice: &Person) {
 }
 
 async fn again(platform: &FakePlatform, alice: Person) -> Person {
-    Person { instance: platform.instances().by_id(alice.instance.id).unwrap(), ..alice }
+    alice.at(&platform.app)
 }
 
 /// A client of the instance API, as the program inside one instance.

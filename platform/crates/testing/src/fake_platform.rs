@@ -12,7 +12,6 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
-use berth::accounts::{Accounts, NewSession, SignUpStep};
 use berth::app::App;
 use berth::clock::Clock;
 use berth::config::ContainerConfig;
@@ -21,21 +20,19 @@ use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
 use berth::edge::WebhookDispatcher;
 use berth::instances::{Cause, Fact, Instance, InstanceStatus, Instances};
-use berth::server::{self, Lanes, PeerLimit, RequestHandler};
+use berth::server::{self, Lanes, PeerLimit};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::{START, config, databases, somebody};
+use super::{START, config, databases};
 use crate::databases::Database;
 use crate::fault_proxy::FaultProxy;
-use crate::passkey_browser::{OneTimeCodeApp, PasskeyBrowser};
+use crate::person::Person;
+use crate::process::{RuntimeProcess, serve, serve_on, start_app};
 use crate::stub_program::{self, Said};
+use crate::wait::PATIENCE;
 use crate::webhook_receiver::WebhookReceiver;
-
-/// How long a test waits for an event that takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct FakePlatform {
     pub app: App,
@@ -54,8 +51,8 @@ pub struct FakePlatform {
     port: u16,
     /// The fault-injecting proxy between the platform and the provisioner's socket, in a fixture that has one.
     pub relay: Option<FaultProxy>,
-    /// The platform's process: killed by dropping everything in it wherever it waits.
-    process: Option<Runtime>,
+    /// The platform's process, which [`FakePlatform::kill`] kills.
+    process: RuntimeProcess,
     programs: CancellationToken,
 }
 
@@ -71,13 +68,6 @@ enum Programs {
     Nobody,
     /// The test's own program, on this port.
     On(u16),
-}
-
-/// An account that has signed up: its session and its instance.
-pub struct Person {
-    pub handle: &'static str,
-    pub signed_in: NewSession,
-    pub instance: Arc<Instance>,
 }
 
 impl FakePlatform {
@@ -133,7 +123,6 @@ impl FakePlatform {
             Reached::ByARelay => Some(stand_between(&config.containers, host.clone()).await),
         };
         let (app, [address, internal], process) = open(config, clock.clone(), reached(&relay, &host)).await;
-        let process = Some(process);
         Self { app, host, clock, address, internal, database, receiver, said, settings, port, relay, process, programs }
     }
 
@@ -143,14 +132,9 @@ impl FakePlatform {
         self.start().await;
     }
 
-    /// The platform's process dies wherever it waits. When this returns, nothing of it goes on.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it waits for the process's threads to end, for as long as a test waits"
-    )]
+    /// The platform's process dies wherever it waits. No task of it runs after this returns.
     pub async fn kill(&mut self) {
-        let process = self.process.take().expect("a process runs");
-        tokio::task::spawn_blocking(move || process.shutdown_timeout(PATIENCE)).await.unwrap();
+        self.process.kill().await;
     }
 
     /// Another process takes the place of the killed one.
@@ -159,24 +143,21 @@ impl FakePlatform {
         put_on_loopback(&mut config.containers, self.port);
         let (app, addresses, process) = open(config, self.clock.clone(), reached(&self.relay, &self.host)).await;
         [self.address, self.internal] = addresses;
-        (self.app, self.process) = (app, Some(process));
+        (self.app, self.process) = (app, process);
     }
 
     pub fn instances(&self) -> &Instances {
         &self.app.instances
     }
 
-    /// Signs up an account with a complete ceremony, in the platform's own runtime; its instance may not be running
-    /// yet.
-    pub async fn sign_up(&self, handle: &'static str) -> Person {
-        let (accounts, clock) = (self.app.accounts.clone(), self.clock.clone());
-        let browser = PasskeyBrowser::at_home().on_page_of(&self.app.config.hosts.app_origin());
-        let process = self.process.as_ref().expect("a process runs");
-        process.spawn(async move { sign_up_at(browser, &accounts, &clock, handle).await }).await.unwrap()
+    /// Signs up an account with a complete ceremony, in the platform's own process; its instance may not be running yet.
+    pub async fn sign_up(&self, handle: &str) -> Person {
+        let (app, handle) = (self.app.clone(), handle.to_owned());
+        self.process.run(async move { Person::sign_up(&app, &handle).await }).await
     }
 
     /// Signs up an account and waits until its instance is awake.
-    pub async fn settle_in(&self, handle: &'static str) -> Person {
+    pub async fn settle_in(&self, handle: &str) -> Person {
         let person = self.sign_up(handle).await;
         until(&person.instance, |status| status.fact == Fact::Awake).await;
         self.instances().settled().await;
@@ -187,8 +168,7 @@ impl FakePlatform {
     pub async fn visit(&self, instance: &Arc<Instance>) {
         self.clock.advance(Duration::from_secs(1));
         let (instances, instance) = (self.instances().clone(), Arc::clone(instance));
-        let process = self.process.as_ref().expect("a process runs");
-        process.spawn(async move { instances.wake(&instance, Cause::Visit).await.unwrap() }).await.unwrap();
+        self.process.run(async move { instances.wake(&instance, Cause::Visit).await.unwrap() }).await;
     }
 
     /// Time passes, and the loop has looked.
@@ -218,7 +198,7 @@ impl FakePlatform {
 
     /// A session cookie for the host of the person's own instance, from a hand-off.
     pub async fn instance_cookie(&self, person: &Person) -> String {
-        instance_cookie(&self.app.accounts, person).await
+        person.cookie_for(&self.app.accounts, &person.host()).await
     }
 
     /// A request as Caddy would pass it on. `headers` come on top of Host.
@@ -242,9 +222,6 @@ impl FakePlatform {
 
 impl Drop for FakePlatform {
     fn drop(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.shutdown_background();
-        }
         self.programs.cancel();
     }
 }
@@ -279,42 +256,6 @@ pub async fn until(instance: &Instance, what: impl FnMut(&InstanceStatus) -> boo
     }
 }
 
-/// A session cookie for the host of the person's own instance, from a hand-off.
-pub async fn instance_cookie(accounts: &Accounts, person: &Person) -> String {
-    cookie_of(accounts, person, &format!("{}.example.com", person.handle)).await
-}
-
-/// A session cookie for an instance's host that the person may enter, from a hand-off.
-pub async fn cookie_of(accounts: &Accounts, person: &Person, host: &str) -> String {
-    use base64::Engine as _;
-    use sha2::Digest as _;
-    let session = accounts.authenticate("app.example.com", person.signed_in.session.reveal()).await.unwrap().unwrap();
-    let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
-    let code = accounts.hand_off(&session, host, "state", &challenge).await.unwrap();
-    let token = accounts.hand_off_redeem(host, code.reveal(), "state", "verifier", &somebody()).await.unwrap().unwrap();
-    format!("__Host-berth={}", token.reveal())
-}
-
-/// A whole sign-up, as a browser and a person do it.
-pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Person {
-    sign_up_at(PasskeyBrowser::at_home(), accounts, clock, handle).await
-}
-
-async fn sign_up_at(mut browser: PasskeyBrowser, accounts: &Accounts, clock: &Clock, handle: &'static str) -> Person {
-    let client = somebody();
-    let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
-    let token = token.reveal();
-    let options = accounts.sign_up_passkey_challenge(token).await.unwrap();
-    accounts.sign_up_passkey(token, browser.create(&options).await).await.unwrap();
-    let SignUpStep::OneTimeCode { secret, .. } = accounts.sign_up(token).await.unwrap().step else {
-        panic!("the one-time code comes after the passkey")
-    };
-    let codes = OneTimeCodeApp::with(&secret);
-    accounts.sign_up_code(token, &codes.code(clock)).await.unwrap();
-    let (signed_in, instance) = accounts.sign_up_finish(token, &client).await.unwrap();
-    Person { handle, signed_in, instance }
-}
-
 /// How the platform reaches the host.
 fn reached(relay: &Option<FaultProxy>, host: &FakeHost) -> Arc<dyn ContainerHost> {
     match relay {
@@ -340,29 +281,20 @@ async fn open(
     config: berth::config::Config,
     clock: Clock,
     host: Arc<dyn ContainerHost>,
-) -> (App, [SocketAddr; 2], Runtime) {
-    let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let started = process.spawn(async move {
-        let app = App::open(config, clock, host).await.unwrap();
-        app.instances.begin().await.unwrap();
+) -> (App, [SocketAddr; 2], RuntimeProcess) {
+    let process = RuntimeProcess::with_threads(1);
+    let started = process.run(async move {
         let end = CancellationToken::new();
-        tokio::spawn(app.instances.clone().run(end.clone()));
+        let app = start_app(config, clock, host, &end).await;
         tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
         // One lane, so that each visitor meets the connections that the one before left.
         let lane = Lanes::start(NonZeroUsize::MIN).unwrap();
-        let address = listen(lane, berth::serve::public_router(app.clone()), &end).await;
-        let internal = listen(Lanes::here(), berth::serve::internal_router(app.clone()), &end).await;
+        let address = serve_on(lane, berth::serve::public_router(app.clone()), &end).await;
+        let internal = serve(berth::serve::internal_router(app.clone()), &end).await;
         (app, [address, internal])
     });
-    let (app, addresses) = started.await.unwrap();
+    let (app, addresses) = started.await;
     (app, addresses, process)
-}
-
-async fn listen(lanes: Lanes, answers: impl RequestHandler, end: &CancellationToken) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
-    address
 }
 
 fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {

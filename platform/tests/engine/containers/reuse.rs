@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use berth::app::App;
 use berth::clock::Clock;
 use berth::handle::Handle;
 use berth::instances::Fact;
@@ -16,7 +15,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use berth_testing::container_hosts::{WITH_HOME, docker_cli, engine_for, until};
-use berth_testing::fake_platform::{self, instance_cookie, sign_up};
+use berth_testing::fake_platform;
+use berth_testing::person::Person;
+use berth_testing::process::start_app;
 use berth_testing::tenant_image::forget_firewall;
 use berth_testing::{config, sqlite};
 
@@ -78,15 +79,13 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
     let _swept = Swept;
     let host: Arc<dyn berth::containers::ContainerHost> = Arc::new(host);
     host.ensure_networks().await.unwrap();
-    let app = App::open(config, clock.clone(), Arc::clone(&host)).await.unwrap();
-    app.instances.begin().await.unwrap();
     let end = CancellationToken::new();
-    tokio::spawn(app.instances.clone().run(end.clone()));
+    let app = start_app(config, clock.clone(), Arc::clone(&host), &end).await;
     let front = berth::serve::public_router(app.clone());
 
-    let alice = sign_up(&app.accounts, &clock, "alice").await;
+    let alice = Person::sign_up(&app, "alice").await;
     fake_platform::until(&alice.instance, |status| status.fact == Fact::Awake).await;
-    let (tell, cookies) = watch::channel([instance_cookie(&app.accounts, &alice).await, String::new()]);
+    let (tell, cookies) = watch::channel([alice.cookie_for(&app.accounts, &alice.host()).await, String::new()]);
     let sent = Arc::new(AtomicUsize::new(0));
     let answered = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let visitors: Vec<_> = (0..AT_ONCE)
@@ -121,10 +120,10 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
     clock.advance(Duration::from_secs(7 * 24 * 3600));
     assert_eq!(app.accounts.advance_deletions(&app.modules).await.unwrap(), 1);
     clock.advance(Duration::from_secs(24 * 3600));
-    let bob = sign_up(&app.accounts, &clock, "bob-box").await;
+    let bob = Person::sign_up(&app, "bob-box").await;
     assert_eq!(bob.instance.address(), alice.instance.address(), "the place is given again");
     fake_platform::until(&bob.instance, |status| status.fact == Fact::Awake).await;
-    let bobs = instance_cookie(&app.accounts, &bob).await;
+    let bobs = bob.cookie_for(&app.accounts, &bob.host()).await;
     tell.send_modify(|cookies| cookies[1] = bobs);
     for visitor in visitors {
         visitor.await.unwrap();

@@ -6,11 +6,16 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use berth::app::App;
+use berth::clock::Clock;
+use berth::containers::fake::FakeHost;
 
 use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask_at, until};
-use berth_testing::fake_platform::sign_up;
+use berth_testing::person::Person;
 use berth_testing::provisioner::provisioner_binary;
-use berth_testing::{TestModules, databases};
+use berth_testing::{START, config, databases};
 
 /// The uid of `nobody`: neither root nor in Docker's group.
 const USER: u32 = 65534;
@@ -21,12 +26,14 @@ async fn the_platform_wakes_an_instance_without_the_docker_socket() {
     let home = Home::new(bench.dir.path(), "ctesttwo", Ipv4Addr::new(10, 95, 0, 0));
     // An account signed up; at its start the platform finds the wish for an instance in the database.
     let database = databases::sqlite().await;
-    let platform = TestModules::with(database, &[("BERTH_IMAGES", WITH_HOME)]).await;
-    sign_up(&platform.accounts, &platform.clock, "alice").await;
+    let config = config(&database, &[("BERTH_IMAGES", WITH_HOME)]);
+    let host = Arc::new(FakeHost::new(config.containers.clone(), Clock::manual(START)));
+    let app = App::open(config, Clock::manual(START), host).await.unwrap();
+    Person::sign_up(&app, "alice").await;
     for file in ["berth.db", "berth.db-wal"] {
-        std::fs::copy(platform.config.data_dir.join(file), home.data().join(file)).unwrap();
+        std::fs::copy(app.config.data_dir.join(file), home.data().join(file)).unwrap();
     }
-    drop(platform);
+    drop(app);
     home.give_away();
 
     assert!(!home.plain(Command::new("curl")).args(SOCKET).status().unwrap().success(), "nobody opens the socket");

@@ -1,9 +1,9 @@
 //! The platform and the provisioner are killed, again and again, at every call from one process to another, while
 //! people sign up, wake, sleep, stop, call models and are removed. After each restart every acknowledged change holds.
 
+mod http_browser;
 mod invariants;
 mod killable_platform;
-mod person;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,9 +19,9 @@ use berth::error::Error;
 use berth::handle::Handle;
 use berth::instances::{Cause, Wish};
 
+use self::http_browser::HttpBrowser;
 use self::invariants::Snapshot;
 use self::killable_platform::{KillablePlatform, Part};
-use self::person::Person;
 use berth_testing::fault_proxy::{Deed, Hold, Moment};
 use berth_testing::soak::SoakTest;
 use berth_testing::tenant_image;
@@ -65,9 +65,9 @@ const POINT_TIMEOUT: Duration = Duration::from_secs(6);
 /// After a restart every invariant holds within this time.
 const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A person, and the state that the platform must have for them.
+/// The browser of a person, and the state that the platform must have for them.
 struct PersonRecord {
-    person: Person,
+    browser: HttpBrowser,
     /// The wish in the database is one of these; several after a request without an answer.
     possible_wishes: BTreeSet<&'static str>,
     /// Checksum of the file in their volume; `None` before the file is written.
@@ -146,21 +146,21 @@ async fn kill_round(
     }
     let config = platform.config();
     let acts = people.into_iter().map(|(handle, act)| {
-        let person = records[&handle].person.clone();
+        let browser = records[&handle].browser.clone();
         let (config, pause) = (config.clone(), Duration::from_millis(long.below(400) as u64));
         async move {
             tokio::time::sleep(pause).await;
-            act.done_by(person, &handle, &config).await
+            act.done_by(browser, &handle, &config).await
         }
     });
     let acts = tokio::spawn(futures_util::future::join_all(acts.collect::<Vec<_>>()));
     // Only a new instance gets a volume.
     let comes = name.contains("volume") || long.below(4) == 0;
-    let newcomer = (comes && records.len() < MOST_PEOPLE).then(|| Person::new(next_handle(), platform.address()));
-    let arrival = newcomer.map(|mut person| {
+    let newcomer = (comes && records.len() < MOST_PEOPLE).then(|| HttpBrowser::new(next_handle(), platform.address()));
+    let arrival = newcomer.map(|mut browser| {
         tokio::spawn(async move {
-            let done = person.sign_up().await;
-            (person, done)
+            let done = browser.sign_up().await;
+            (browser, done)
         })
     });
     let met = hold.is_met_within(POINT_TIMEOUT).await;
@@ -186,9 +186,9 @@ async fn kill_round(
         }
     }
     if let Some(arrival) = arrival {
-        let (person, done) = arrival.await.unwrap();
+        let (browser, done) = arrival.await.unwrap();
         if done.is_ok() {
-            remember(records, person);
+            remember(records, browser);
         }
     }
     (met, killed)
@@ -276,19 +276,24 @@ impl Act {
         }
     }
 
-    async fn done_by(self, mut person: Person, handle: &str, config: &berth::config::Config) -> (String, WishAnswer) {
+    async fn done_by(
+        self,
+        mut browser: HttpBrowser,
+        handle: &str,
+        config: &berth::config::Config,
+    ) -> (String, WishAnswer) {
         let answer = match self {
             // A visit acknowledges nothing: it writes a wish only when the instance is not available already.
             Self::Visit => {
-                let _ = person.visit("/count").await;
+                let _ = browser.visit("/count").await;
                 WishAnswer::Unknown("available")
             }
             Self::Call => {
-                let _ = person.visit("/call").await;
+                let _ = browser.visit("/call").await;
                 WishAnswer::Unknown("available")
             }
-            Self::Freeze => answer_of("frozen", person.wish("sleep").await),
-            Self::Wake => answer_of("available", person.wish("wake").await),
+            Self::Freeze => answer_of("frozen", browser.wish("sleep").await),
+            Self::Wake => answer_of("available", browser.wish("wake").await),
             Self::Stop => answer_of("stopped", operator(config, handle, OperatorCommand::Sleep(Wish::Stopped)).await),
             Self::Remove => answer_of("removed", operator(config, handle, OperatorCommand::Sleep(Wish::Removed)).await),
             Self::WakeRemoved => answer_of("available", operator(config, handle, OperatorCommand::Wake).await),
@@ -380,10 +385,10 @@ fn lost_changes(snapshot: &Snapshot, records: &BTreeMap<String, PersonRecord>) -
 
 /// Visits the instance for the first time and writes a file.
 async fn write_file(record: &mut PersonRecord) {
-    let person = &mut record.person;
+    let browser = &mut record.browser;
     let seed = u32::from_le_bytes(Clock::system().random());
     let path = format!("/keep/256/{seed}/home/berth/keep");
-    let checksum = until_answered(person, &path).await;
+    let checksum = until_answered(browser, &path).await;
     record.checksum = Some(checksum);
     record.possible_wishes = BTreeSet::from(["available"]);
 }
@@ -392,18 +397,18 @@ async fn write_file(record: &mut PersonRecord) {
 async fn assert_every_file_is_whole(platform: &KillablePlatform, records: &mut BTreeMap<String, PersonRecord>) {
     for (handle, record) in records {
         operator(&platform.config(), handle, OperatorCommand::Wake).await.unwrap();
-        let checksum = until_answered(&mut record.person, "/sum/home/berth/keep").await;
+        let checksum = until_answered(&mut record.browser, "/sum/home/berth/keep").await;
         assert_eq!(Some(checksum), record.checksum, "{handle}'s file");
     }
 }
 
 /// The response of the program, retried for as long as a wake may take.
-async fn until_answered(person: &mut Person, path: &str) -> String {
+async fn until_answered(browser: &mut HttpBrowser, path: &str) -> String {
     let mut last = None;
     for _ in 0..20 {
         match async {
-            person.come_in().await?;
-            person.ask(path).await
+            browser.come_in().await?;
+            browser.ask(path).await
         }
         .await
         {
@@ -412,19 +417,19 @@ async fn until_answered(person: &mut Person, path: &str) -> String {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    panic!("{} gets no answer: {last:?}", person.handle)
+    panic!("{} gets no answer: {last:?}", browser.handle)
 }
 
 async fn sign_up(platform: &KillablePlatform, records: &mut BTreeMap<String, PersonRecord>) {
-    let mut person = Person::new(next_handle(), platform.address());
-    person.sign_up().await.unwrap();
-    remember(records, person);
+    let mut browser = HttpBrowser::new(next_handle(), platform.address());
+    browser.sign_up().await.unwrap();
+    remember(records, browser);
 }
 
-fn remember(records: &mut BTreeMap<String, PersonRecord>, person: Person) {
+fn remember(records: &mut BTreeMap<String, PersonRecord>, browser: HttpBrowser) {
     let record =
-        PersonRecord { person: person.clone(), possible_wishes: BTreeSet::from(["available"]), checksum: None };
-    records.insert(person.handle, record);
+        PersonRecord { browser: browser.clone(), possible_wishes: BTreeSet::from(["available"]), checksum: None };
+    records.insert(browser.handle, record);
 }
 
 fn next_handle() -> String {

@@ -162,7 +162,7 @@ async fn apply(scene: &mut Scene, event: Event, expected: &mut ExpectedLedger) {
 
 /// Reads pages and API as the owner and as a stranger, without the program, which may be asleep.
 async fn read_pages(scene: &Scene) {
-    let cookie = format!("__Host-berth={}", scene.alice.signed_in.session.reveal());
+    let cookie = scene.alice.app_cookie();
     for path in ["/", "/api/instance"] {
         assert_eq!(scene.platform.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200);
     }
@@ -173,7 +173,7 @@ async fn read_pages(scene: &Scene) {
 async fn page_and_api_show_the_owner_why_the_instance_is_awake_and_why_it_slept() {
     for database in databases().await {
         let scene = Scene::on(database).await;
-        let cookie = format!("__Host-berth={}", scene.alice.signed_in.session.reveal());
+        let cookie = scene.alice.app_cookie();
         let seen = async || scene.platform.get("app.example.com", "/api/instance", &[("cookie", &cookie)]).await.json();
         let page = async || scene.platform.get("app.example.com", "/", &[("cookie", &cookie)]).await.text();
 

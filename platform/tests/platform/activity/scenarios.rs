@@ -147,7 +147,7 @@ async fn every_minute(scene: &Scene, mut what: impl AsyncFnMut(u32)) {
 /// Reads every page, endpoint and metric that shows the instance to its owner or to the operator.
 pub async fn look_at_everything(scene: &Scene) {
     let platform = &scene.platform;
-    let cookie = format!("__Host-berth={}", scene.alice.signed_in.session.reveal());
+    let cookie = scene.alice.app_cookie();
     for path in ["/", "/api/instance", "/api/account"] {
         assert_eq!(platform.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200, "{path}");
     }

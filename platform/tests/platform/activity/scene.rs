@@ -1,20 +1,21 @@
 //! A fixture with one account and an awake instance, and the requests that visitors, its program and the model make.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use berth::containers::{ContainerHost as _, ContainerLoad};
 use berth::instances::{Fact, LastWork, Work};
-use berth::server::{self, PeerLimit};
 use berth::{demo, instance_api, llm};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use berth_testing::databases::Database;
-use berth_testing::fake_platform::{FakePlatform, Person};
+use berth_testing::fake_platform::FakePlatform;
+use berth_testing::person::Person;
+use berth_testing::process::serve;
 use berth_testing::quota_platform::client;
 use berth_testing::sqlite;
 
@@ -159,11 +160,4 @@ pub async fn read_until(stream: &mut TcpStream, text: &str) -> String {
         seen.push_str(&String::from_utf8_lossy(&chunk[..n]));
     }
     seen
-}
-
-async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(server::serve(listener, router, PeerLimit::Unlimited, running.clone()));
-    address
 }

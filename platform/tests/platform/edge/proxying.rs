@@ -14,8 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use berth_testing::fake_platform::{FakePlatform, Person};
+use berth_testing::fake_platform::FakePlatform;
 use berth_testing::http1_client::Wire;
+use berth_testing::person::Person;
 use berth_testing::raw_program::{Act, RawProgram, Seen, ok};
 
 const HOST: &str = "alice.example.com";

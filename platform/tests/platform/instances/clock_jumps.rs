@@ -8,7 +8,8 @@ use berth::containers::fake::Verb;
 use berth::instances::{Cause, Fact, Wish};
 
 use berth_testing::databases;
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -93,7 +94,7 @@ async fn a_session_that_expired_stays_expired_when_the_clock_is_set_back() {
         let platform = FakePlatform::on(database, &[]).await;
         let alice = platform.settle_in("alice").await;
         let is_live = async || {
-            let token = alice.signed_in.session.reveal();
+            let token = alice.session();
             platform.app.accounts.authenticate("app.example.com", token).await.unwrap().is_some()
         };
         assert!(is_live().await);

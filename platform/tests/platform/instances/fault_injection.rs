@@ -9,8 +9,9 @@ use berth::accounts::AccountState;
 use berth::containers::{ContainerHost as _, ContainerState};
 use berth::instances::{Cause, Fact, Wish};
 
-use berth_testing::fake_platform::{FakePlatform, Person};
+use berth_testing::fake_platform::FakePlatform;
 use berth_testing::fault_proxy::{Deed, Moment, Points};
+use berth_testing::person::Person;
 use berth_testing::soak::SoakTest;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
@@ -151,7 +152,7 @@ async fn run(
     if transition == Transition::SignUp {
         set(&fault);
     }
-    let person = platform.sign_up(next_handle()).await;
+    let person = platform.sign_up(&next_handle()).await;
     platform.instances().settled().await;
     if transition != Transition::SignUp {
         until_fact(platform, &person, Fact::Awake, &what).await;
@@ -244,8 +245,8 @@ async fn assert_consistent(platform: &FakePlatform, person: &Person, what: &str)
     assert_eq!(recorded.fact, person.instance.fact(), "{what}: the database says the same");
 }
 
-fn next_handle() -> &'static str {
+fn next_handle() -> String {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static NEXT: AtomicUsize = AtomicUsize::new(1);
-    format!("person{}", NEXT.fetch_add(1, Ordering::Relaxed)).leak()
+    format!("person{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }

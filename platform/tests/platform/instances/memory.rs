@@ -7,7 +7,8 @@ use berth::containers::ContainerLoad;
 use berth::containers::fake::{HoldPoint, Verb};
 use berth::instances::{Cause, Fact, Work};
 
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 
 /// An instance with traffic within this time counts as busy.
 const QUIET: Duration = Duration::from_secs(10);
@@ -113,7 +114,7 @@ async fn instances_start_in_the_order_of_their_requests_within_the_limit_of_star
             loop {
                 let awake = |one: &&Person| one.instance.fact() == Fact::Awake && !order.contains(&one.handle);
                 if let Some(one) = people.iter().find(awake) {
-                    return one.handle;
+                    return one.handle.clone();
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }

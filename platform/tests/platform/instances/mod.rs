@@ -157,8 +157,7 @@ async fn a_failed_step_is_reported_in_a_sentence_and_retried() {
         (HostError::Timeout, "does not answer"),
     ] {
         platform.host.fail_next(Verb::Create, error);
-        let handle: &'static str =
-            ["ann", "ben", "cid"][usize::from(words == "image") + 2 * usize::from(words == "does not answer")];
+        let handle = ["ann", "ben", "cid"][usize::from(words == "image") + 2 * usize::from(words == "does not answer")];
         let person = platform.sign_up(handle).await;
         let status = until(&person.instance, |s| s.fact == Fact::Failed).await;
         assert!(status.failure.as_ref().is_some_and(|f| f.contains(words)), "{status:?}");

@@ -8,7 +8,8 @@ use berth::error::Error;
 use berth::instances::{Cause, Fact, InstanceSettings, STUCK_AFTER, UpgradeOutcome, Wish, Work};
 
 use berth_testing::databases;
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 const IMAGE: &str = "berth-instance:latest";

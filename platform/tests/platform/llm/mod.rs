@@ -18,7 +18,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use berth_testing::quota_platform::{Person, QuotaPlatform, client, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, client, json};
 use berth_testing::{databases, sqlite};
 
 const MESSAGES: &str = "/anthropic/v1/messages";
@@ -157,7 +158,7 @@ async fn a_disconnect_without_figures_in_time_is_charged_all_output_that_may_be_
         let text = "x-demo-tokens=1000 x-demo-pace-ms=20";
         let body = if path == MESSAGES { message(text, true) } else { completion(text, &value!({ "stream": true })) };
         let url = format!("http://{proxy}{path}");
-        let call = client(Some(person.instance.address())).post(url).bearer_auth(&person.token).body(body.to_string());
+        let call = client(Some(person.instance.address())).post(url).bearer_auth(person.token()).body(body.to_string());
         let mut stream = call.send().await.unwrap().bytes_stream();
         for _ in 0..8 {
             stream.next().await.unwrap().unwrap();
@@ -184,7 +185,7 @@ async fn a_disconnect_without_figures_in_time_is_charged_the_seen_output_where_n
     ] {
         let person = world.person(name).await;
         let url = format!("http://{proxy}{path}");
-        let call = client(Some(person.instance.address())).post(url).bearer_auth(&person.token).body(body.to_string());
+        let call = client(Some(person.instance.address())).post(url).bearer_auth(person.token()).body(body.to_string());
         let mut stream = call.send().await.unwrap().bytes_stream();
         for _ in 0..8 {
             stream.next().await.unwrap().unwrap();
@@ -283,8 +284,8 @@ async fn a_token_is_valid_only_from_its_own_instance() {
     let url = format!("http://{}{MESSAGES}", world.proxy);
     let from = |address, token: &str| client(address).post(&url).bearer_auth(token).body(body.to_string()).send();
     let home = Some(alice.instance.address());
-    assert_eq!(from(home, &alice.token).await.unwrap().status(), 200);
-    for (address, token) in [(Some(bob.instance.address()), &*alice.token), (None, &*alice.token), (home, "wrong")] {
+    assert_eq!(from(home, alice.token()).await.unwrap().status(), 200);
+    for (address, token) in [(Some(bob.instance.address()), alice.token()), (None, alice.token()), (home, "wrong")] {
         let refused = from(address, token).await.unwrap();
         assert_eq!(refused.status(), 401);
         let body = json(refused).await;
@@ -350,7 +351,7 @@ async fn sent_by_hand(world: &QuotaPlatform, person: &Person, line: &str, more: 
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((person.instance.address(), 0).into()).unwrap();
     let mut stream = socket.connect(world.proxy).await.unwrap();
-    let token = &person.token;
+    let token = person.token();
     let head = format!("{line} HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\nconnection: close\r\n{more}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream

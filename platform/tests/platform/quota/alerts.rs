@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::quota::usage::{call, site};
 use berth_testing::databases;
-use berth_testing::fake_platform::{FakePlatform, Person};
+use berth_testing::fake_platform::FakePlatform;
+use berth_testing::person::Person;
 
 /// Tokens of the demo model that a dollar buys.
 const A_DOLLAR: u64 = 2_000_000;

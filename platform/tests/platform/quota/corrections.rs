@@ -17,7 +17,8 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::quota::{HOLD, OUTPUT_TOKENS, call, credit, used};
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill, platform, reopen, reopen_at, settle_in};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill, platform, reopen, reopen_at, settle_in};
 use berth_testing::soak::SoakTest;
 use berth_testing::{config_at, databases, sqlite};
 

@@ -21,7 +21,8 @@ use berth::quota::{BudgetCall, CallOutcome, Hold, Refusal};
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use sea_orm::ConnectionTrait as _;
 
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill, reopen};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill, reopen};
 use berth_testing::{START, databases, sqlite};
 
 /// The most that 2,000 output tokens of the demo model cost: a tenth of a cent.

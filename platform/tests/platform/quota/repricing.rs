@@ -10,7 +10,8 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::quota::{HOLD, call, used};
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill, reopen};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill, reopen};
 use berth_testing::{databases, sqlite};
 
 /// A price table with one model at `millionths` of a dollar a token.

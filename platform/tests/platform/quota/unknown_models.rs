@@ -8,7 +8,8 @@ use berth_providers::{InputBound, Provider, UsageReport};
 
 use crate::quota::{call, used};
 use berth_testing::databases;
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill};
 
 fn tomorrow(person: &Person) -> BudgetCall {
     let mut call = call(person);

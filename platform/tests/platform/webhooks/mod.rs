@@ -14,7 +14,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use berth_testing::databases;
-use berth_testing::fake_platform::{Answer, FakePlatform, Person, until};
+use berth_testing::fake_platform::{Answer, FakePlatform, until};
+use berth_testing::person::Person;
 use berth_testing::webhook_receiver::Reply;
 
 const HOST: &str = "alice.example.com";
@@ -255,7 +256,7 @@ async fn the_platform_killed_between_202_and_delivery_loses_nothing() {
         platform.host.release(Verb::Start);
         platform.start().await;
         platform.receiver.until(1).await;
-        let alice = Person { instance: platform.instances().all()[0].clone(), ..alice };
+        let alice = alice.at(&platform.app);
         until_delivered(&platform, &alice).await;
         let first = platform.receiver.seen()[0].clone();
         assert_eq!((first.body.as_str(), first.id()), ("kept", answer.json()["delivery"].as_str().unwrap()));
@@ -268,7 +269,7 @@ async fn the_platform_killed_between_202_and_delivery_loses_nothing() {
         platform.kill().await;
         platform.start().await;
         platform.receiver.until(3).await;
-        let alice = Person { instance: platform.instances().all()[0].clone(), ..alice };
+        let alice = alice.at(&platform.app);
         until_delivered(&platform, &alice).await;
         let seen = platform.receiver.seen().clone();
         assert_eq!((seen[1].id(), seen[1].header("x-berth-attempt")), (seen[2].id(), "1"));

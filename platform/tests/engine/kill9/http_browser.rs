@@ -19,9 +19,9 @@ const APP: &str = "app.example.com";
 /// The timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A person, their cookies and their device.
+/// The browser of one account, which reaches the platform by HTTP alone: its cookies and its IP address.
 #[derive(Clone)]
-pub struct Person {
+pub struct HttpBrowser {
     pub handle: String,
     platform: SocketAddr,
     client: Client<HttpConnector, Body>,
@@ -36,7 +36,7 @@ pub struct Answer {
     pub text: String,
 }
 
-impl Person {
+impl HttpBrowser {
     pub fn new(handle: String, platform: SocketAddr) -> Self {
         let ip = std::net::Ipv4Addr::from(Clock::system().random::<4>()).to_string();
         let client = Client::builder(TokioExecutor::new()).build_http();
