@@ -11,6 +11,7 @@ use berth_testing::fake_platform::until;
 use berth_testing::fault_proxy::{Deed, Hold, Moment};
 use berth_testing::person::Person;
 use berth_testing::soak::SoakTest;
+use berth_testing::wait::Wait;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
@@ -140,14 +141,14 @@ async fn an_instance_deleted_during_a_wake_leaves_nothing() {
         until(&person.instance, |status| status.fact == Fact::Stopped).await;
         platform.instances().settled().await;
         assert_ne!(platform.visit(&person, "/count").await.status, 200, "{handle} is on the way out");
-        let gone = async {
-            while platform.instances().by_handle(&person.instance.handle).is_some() {
-                platform.clock.advance(Duration::from_secs(1));
-                platform.app.accounts.advance_deletions(&platform.app.modules).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        // The provisioner counts the grace period by the system clock, so this takes a real second.
+        let wait = Wait::within(MET).every(Duration::from_millis(100));
+        let is_deleted = async || {
+            platform.clock.advance(Duration::from_secs(1));
+            platform.app.accounts.advance_deletions(&platform.app.modules).await.unwrap();
+            platform.instances().by_handle(&person.instance.handle).is_none()
         };
-        tokio::time::timeout(MET, gone).await.unwrap_or_else(|_| panic!("{handle} is never gone"));
+        wait.until(&format!("{handle} is deleted"), is_deleted).await;
         assert_eq!((platform.ground.containers(), platform.ground.volumes()), (Vec::new(), Vec::new()), "{handle}");
         let account = platform.app.accounts.account(&person.instance.handle).await.unwrap();
         assert_eq!(account.state, AccountState::Deleted, "{handle}");

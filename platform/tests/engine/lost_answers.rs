@@ -39,16 +39,16 @@ async fn faults_of_one_instance_do_not_delay_others_and_it_wakes_once_they_end()
     long.shuffle(&mut cases);
     cases.truncate(long.count(6, cases.len()));
     for (sleep, moment, word, deed, engine) in cases {
-        let (relay, who) =
+        let (proxy, who) =
             if engine { (&platform.to_engine, "Engine") } else { (&platform.to_provisioner, "provisioner") };
         let case = format!("what the {who} hears of alice is {word}, {moment:?}, after {sleep:?}");
         long.say(&case);
         platform.wait(sleep).await;
         assert!(!bob.instance.is_awake(), "{case}");
-        relay.points.always_about(&alice.instance.id.to_string(), moment, deed);
+        proxy.points.always_about(&alice.instance.id.to_string(), moment, deed);
         let (_, others) = tokio::join!(platform.visit(&alice, "/count"), platform.visit(&bob, "/count"));
         assert_eq!(others.status, 200, "{case}: {}", others.text());
-        relay.points.clear();
+        proxy.points.clear();
         platform.wait(OVER).await;
         platform.ask(&alice, "/count").await;
         until(&alice.instance, |status| status.fact == Fact::Awake).await;
@@ -61,17 +61,17 @@ async fn faults_of_one_instance_do_not_delay_others_and_it_wakes_once_they_end()
 async fn a_call_that_hangs_delays_neither_other_wakes_nor_rounds() {
     let platform = EnginePlatform::on(Ground { network: "hangs", subnet: "10.96.0.0", engine: ENGINE.into() }).await;
     let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
-    for relay in [&platform.to_provisioner, &platform.to_engine] {
+    for proxy in [&platform.to_provisioner, &platform.to_engine] {
         for moment in [Moment::Before, Moment::After] {
             platform.wait(HALF_AN_HOUR).await;
-            let hold = hang(relay, &alice, moment);
+            let hold = hang(proxy, &alice, moment);
             let waiting = platform.instances().wake(&alice.instance, Cause::Visit).await;
             assert!(waiting.is_ok() && hold.is_met_within(Duration::from_secs(20)).await);
             platform.ask(&bob, "/count").await;
             platform.instances().round().await;
             assert!(!alice.instance.is_awake(), "its call has not been answered yet");
             hold.release();
-            relay.points.clear();
+            proxy.points.clear();
             platform.ask(&alice, "/count").await;
             platform.instances().settled().await;
         }
@@ -108,8 +108,8 @@ async fn engine_platform() -> EnginePlatform {
 }
 
 /// Holds every request about the person's instance, or every answer.
-fn hang(relay: &FaultProxy, person: &Person, moment: Moment) -> Hold {
+fn hang(proxy: &FaultProxy, person: &Person, moment: Moment) -> Hold {
     let hold = Hold::default();
-    relay.points.always_about(&person.instance.id.to_string(), moment, Deed::Hold(hold.clone()));
+    proxy.points.always_about(&person.instance.id.to_string(), moment, Deed::Hold(hold.clone()));
     hold
 }

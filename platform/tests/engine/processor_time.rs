@@ -14,6 +14,7 @@ use berth_testing::container_hosts::{self, ContainerHosts};
 use berth_testing::fake_platform::until;
 use berth_testing::person::Person;
 use berth_testing::quota_platform::client;
+use berth_testing::wait::eventually;
 use berth_testing::{START, config, sqlite};
 
 /// Prefix of the objects that this test creates on the Engine.
@@ -63,9 +64,8 @@ async fn a_program_that_computes_stays_awake_and_one_that_waits_falls_asleep() {
     };
     app.instances.note_processors(&host.load().await.unwrap());
     let before = used().await;
-    while used().await < before + Duration::from_millis(200) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let has_computed = async || used().await >= before + Duration::from_millis(200);
+    eventually("the program has used 200 ms of processor time", has_computed).await;
     clock.advance(Duration::from_secs(1));
     app.instances.note_processors(&host.load().await.unwrap());
     app.instances.round().await;

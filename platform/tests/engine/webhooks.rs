@@ -19,6 +19,7 @@ use berth_testing::container_hosts::{self, ContainerHosts};
 use berth_testing::fake_platform::until;
 use berth_testing::person::Person;
 use berth_testing::process::start_app;
+use berth_testing::wait::eventually;
 use berth_testing::{START, config, sqlite};
 
 /// Prefix of the objects that this test creates on the Engine.
@@ -65,8 +66,7 @@ async fn webhooks_and_an_alarm_wake_a_real_container_and_arrive() {
         let answer = edge.respond(request.unwrap()).await;
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         until(&alice, |status| status.fact == Fact::Awake && status.cause == Cause::Webhook).await;
-        container_hosts::until("the webhook is delivered", || async { app.webhooks.counts(alice.id).waiting == 0 })
-            .await;
+        eventually("the webhook is delivered", async || app.webhooks.counts(alice.id).waiting == 0).await;
     }
     let delivered = app.webhooks.deliveries(alice.id, DeliveryState::Delivered, 9).await.unwrap();
     let told: Vec<_> = delivered.iter().map(|view| (view.attempts, view.last_result.as_deref())).collect();

@@ -72,6 +72,7 @@ async fn requests_and_web_sockets_go_on_at_their_pace_and_memory_stays_where_it_
             tokio::spawn(send_requests(visitor, pace, (first, Arc::clone(&lengths)), end.clone()))
         })
         .collect();
+    // Real time: the load lasts. Memory is compared from the first fifth on, when all connections are open.
     tokio::time::sleep(lasts / 5).await;
     let before = resident_kib();
     tokio::time::sleep(lasts * 4 / 5).await;

@@ -103,6 +103,7 @@ async fn whenever_the_platform_is_killed_every_call_is_accounted_for() {
                     tokio::spawn(call_on_and_on(ready.clone(), next, seed))
                 })
                 .collect();
+            // Real time: the kill hits the process at a random moment of its calls.
             tokio::time::sleep(Duration::from_millis(long.below(1200) as u64)).await;
             child.kill().await.unwrap();
             for call in calls {
@@ -275,6 +276,7 @@ async fn answer(State(provider): State<Provider>, body: axum::body::Bytes) -> Re
     let tokens = 1 + kind % 40;
     let usage = |output: u64| json!({ "input_tokens": number, "output_tokens": output });
     if asked["stream"] != true {
+        // Real time: a provider that answered at once would leave no call for the kill to interrupt.
         tokio::time::sleep(Duration::from_millis(kind % 8)).await;
         provider.serve(number, tokens);
         let whole = json!({ "id": "msg_1", "type": "message", "role": "assistant", "model": "berth-demo",
@@ -302,6 +304,7 @@ async fn answer(State(provider): State<Provider>, body: axum::body::Bytes) -> Re
         let provider = provider.clone();
         async move {
             if at % 4 == 3 {
+                // Real time: the stream takes a few milliseconds, so that a kill can interrupt it.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             provider.serve(number, tokens);

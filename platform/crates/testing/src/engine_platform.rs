@@ -43,9 +43,9 @@ pub struct EnginePlatform {
     pub app: App,
     pub clock: Clock,
     pub address: SocketAddr,
-    /// What the provisioner says to the Engine goes through here.
+    /// The proxy between the provisioner and the Engine.
     pub to_engine: FaultProxy,
-    /// What the platform says to the provisioner goes through here.
+    /// The proxy between the platform and the provisioner.
     pub to_provisioner: FaultProxy,
     pub ground: Ground,
     database: Database,
@@ -143,7 +143,7 @@ impl EnginePlatform {
         person
     }
 
-    /// Time passes, and the loop has looked.
+    /// Advances the clock by `time`, and runs a round of the reconciler.
     pub async fn wait(&self, time: Duration) {
         self.clock.advance(time);
         self.instances().round().await;

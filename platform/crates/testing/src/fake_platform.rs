@@ -31,7 +31,7 @@ use crate::fault_proxy::FaultProxy;
 use crate::person::Person;
 use crate::process::{RuntimeProcess, serve, serve_on, start_app};
 use crate::stub_program::{self, Said};
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, Wait, eventually};
 use crate::webhook_receiver::WebhookReceiver;
 
 pub struct FakePlatform {
@@ -50,22 +50,23 @@ pub struct FakePlatform {
     settings: Vec<(&'static str, &'static str)>,
     port: u16,
     /// The fault-injecting proxy between the platform and the provisioner's socket, in a fixture that has one.
-    pub relay: Option<FaultProxy>,
+    pub fault_proxy: Option<FaultProxy>,
+    dispatcher: WebhookDispatcher,
     /// The platform's process, which [`FakePlatform::kill`] kills.
     process: RuntimeProcess,
     programs: CancellationToken,
 }
 
 /// How the platform reaches the fake container host.
-enum Reached {
-    Directly,
-    ByARelay,
+enum HostConnection {
+    Direct,
+    ThroughFaultProxy,
 }
 
-/// What answers at the containers' addresses.
+/// The listener at the containers' addresses.
 enum Programs {
-    StandIns,
-    Nobody,
+    Stubs,
+    None,
     /// The test's own program, on this port.
     On(u16),
 }
@@ -78,27 +79,27 @@ impl FakePlatform {
 
     /// On SQLite, with no listener at the containers' addresses: the test starts a real program there.
     pub async fn of_real_programs(settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, Reached::Directly, Programs::Nobody).await
+        Self::build(databases::sqlite().await, settings, HostConnection::Direct, Programs::None).await
     }
 
-    /// On SQLite, with the host behind a provisioner's socket and a relay before that.
-    pub async fn behind_a_relay(settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, Reached::ByARelay, Programs::StandIns).await
+    /// On SQLite, with the host behind a provisioner's socket and a fault-injecting proxy before it.
+    pub async fn behind_a_fault_proxy(settings: &[(&'static str, &'static str)]) -> Self {
+        Self::build(databases::sqlite().await, settings, HostConnection::ThroughFaultProxy, Programs::Stubs).await
     }
 
     /// On SQLite, with the test's own program, which listens on `port`, in every container.
     pub async fn with_programs_on(port: u16, settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, Reached::Directly, Programs::On(port)).await
+        Self::build(databases::sqlite().await, settings, HostConnection::Direct, Programs::On(port)).await
     }
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(database, settings, Reached::Directly, Programs::StandIns).await
+        Self::build(database, settings, HostConnection::Direct, Programs::Stubs).await
     }
 
     async fn build(
         database: Database,
         settings: &[(&'static str, &'static str)],
-        reached_by: Reached,
+        connection: HostConnection,
         inside: Programs,
     ) -> Self {
         let programs = CancellationToken::new();
@@ -107,7 +108,7 @@ impl FakePlatform {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = match inside {
             Programs::On(port) => port,
-            Programs::StandIns | Programs::Nobody => listener.local_addr().unwrap().port(),
+            Programs::Stubs | Programs::None => listener.local_addr().unwrap().port(),
         };
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
@@ -115,15 +116,31 @@ impl FakePlatform {
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
         match inside {
-            Programs::StandIns => start_programs(listener, host.clone(), (&receiver, said.clone()), programs.clone()),
-            Programs::Nobody | Programs::On(_) => drop(listener),
+            Programs::Stubs => start_programs(listener, host.clone(), (&receiver, said.clone()), programs.clone()),
+            Programs::None | Programs::On(_) => drop(listener),
         }
-        let relay = match reached_by {
-            Reached::Directly => None,
-            Reached::ByARelay => Some(stand_between(&config.containers, host.clone()).await),
+        let fault_proxy = match connection {
+            HostConnection::Direct => None,
+            HostConnection::ThroughFaultProxy => Some(start_fault_proxy(&config.containers, host.clone()).await),
         };
-        let (app, [address, internal], process) = open(config, clock.clone(), reached(&relay, &host)).await;
-        Self { app, host, clock, address, internal, database, receiver, said, settings, port, relay, process, programs }
+        let RunningPlatform { app, address, internal, dispatcher, process } =
+            open(config, clock.clone(), reached(&fault_proxy, &host)).await;
+        Self {
+            app,
+            host,
+            clock,
+            address,
+            internal,
+            database,
+            receiver,
+            said,
+            settings,
+            port,
+            fault_proxy,
+            dispatcher,
+            process,
+            programs,
+        }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -141,16 +158,17 @@ impl FakePlatform {
     pub async fn start(&mut self) {
         let mut config = config(&self.database, &self.settings);
         put_on_loopback(&mut config.containers, self.port);
-        let (app, addresses, process) = open(config, self.clock.clone(), reached(&self.relay, &self.host)).await;
-        [self.address, self.internal] = addresses;
-        (self.app, self.process) = (app, process);
+        let running = open(config, self.clock.clone(), reached(&self.fault_proxy, &self.host)).await;
+        (self.app, self.dispatcher, self.process) = (running.app, running.dispatcher, running.process);
+        (self.address, self.internal) = (running.address, running.internal);
     }
 
     pub fn instances(&self) -> &Instances {
         &self.app.instances
     }
 
-    /// Signs up an account with a complete ceremony, in the platform's own process; its instance may not be running yet.
+    /// Signs up an account with a complete ceremony, in the platform's own process; its instance may not be running
+    /// yet.
     pub async fn sign_up(&self, handle: &str) -> Person {
         let (app, handle) = (self.app.clone(), handle.to_owned());
         self.process.run(async move { Person::sign_up(&app, &handle).await }).await
@@ -164,36 +182,46 @@ impl FakePlatform {
         person
     }
 
-    /// The owner comes, a second later. What follows happens in the platform's own process, and dies with it.
+    /// A visit by the owner, a second later. The wake happens in the platform's own process, and dies with it.
     pub async fn visit(&self, instance: &Arc<Instance>) {
         self.clock.advance(Duration::from_secs(1));
         let (instances, instance) = (self.instances().clone(), Arc::clone(instance));
         self.process.run(async move { instances.wake(&instance, Cause::Visit).await.unwrap() }).await;
     }
 
-    /// Time passes, and the loop has looked.
+    /// Advances the clock by `time`, and runs a round of the reconciler.
     pub async fn wait(&self, time: Duration) {
         self.clock.advance(time);
         self.look().await;
     }
 
-    /// The loop looks at everything, now.
+    /// Runs a round of the reconciler, and returns once every instance has settled.
     pub async fn look(&self) {
         self.instances().round().await;
         self.instances().settled().await;
     }
 
+    /// Attempts every webhook delivery that is due, and returns once no attempt is in flight. What has not been
+    /// delivered then is not due.
+    pub async fn deliver_due(&self) {
+        let dispatcher = self.dispatcher.clone();
+        let attempts = async move {
+            dispatcher.dispatch_due();
+            dispatcher.settled().await;
+        };
+        self.process.run(attempts).await;
+    }
+
     /// Waits until the person has `deliveries` waiting deliveries, each attempted at least once.
     pub async fn until_tried(&self, person: &Person, deliveries: usize) {
         let (id, waits) = (person.instance.id, berth::webhooks::DeliveryState::Waiting);
-        for _ in 0..PATIENCE.as_millis() / 50 {
+        let were_tried = async || {
             let waiting = self.app.webhooks.deliveries(id, waits, 99).await.unwrap();
-            if waiting.len() == deliveries && waiting.iter().all(|view| view.last_result.is_some()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            waiting.len() == deliveries && waiting.iter().all(|view| view.last_result.is_some())
+        };
+        if !Wait::within(PATIENCE).succeeds(were_tried).await {
+            panic!("waiting: {:?}", self.app.webhooks.deliveries(id, waits, 9).await);
         }
-        panic!("waiting: {:?}", self.app.webhooks.deliveries(id, waits, 9).await);
     }
 
     /// A session cookie for the host of the person's own instance, from a hand-off.
@@ -257,44 +285,47 @@ pub async fn until(instance: &Instance, what: impl FnMut(&InstanceStatus) -> boo
 }
 
 /// How the platform reaches the host.
-fn reached(relay: &Option<FaultProxy>, host: &FakeHost) -> Arc<dyn ContainerHost> {
-    match relay {
-        Some(relay) => Arc::new(RemoteHost::new(&relay.socket)),
+fn reached(fault_proxy: &Option<FaultProxy>, host: &FakeHost) -> Arc<dyn ContainerHost> {
+    match fault_proxy {
+        Some(proxy) => Arc::new(RemoteHost::new(&proxy.socket)),
         None => Arc::new(host.clone()),
     }
 }
 
-/// A provisioner in front of `host`, and a relay in front of that, until the test ends.
-async fn stand_between(containers: &ContainerConfig, host: FakeHost) -> FaultProxy {
+/// A provisioner in front of `host`, and a fault-injecting proxy in front of it, until the test ends.
+async fn start_fault_proxy(containers: &ContainerConfig, host: FakeHost) -> FaultProxy {
     let behind = ContainerConfig { socket: containers.socket.with_extension("behind"), ..containers.clone() };
-    let relay_to = behind.socket.clone();
-    std::fs::create_dir_all(relay_to.parent().unwrap()).unwrap();
+    let behind_socket = behind.socket.clone();
+    std::fs::create_dir_all(behind_socket.parent().unwrap()).unwrap();
     tokio::spawn(berth_provisioner::serve_host(Arc::new(host), behind, std::future::pending()));
-    while !relay_to.exists() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    FaultProxy::the_provisioner(&containers.socket, &relay_to)
+    eventually("the provisioner listens", async || behind_socket.exists()).await;
+    FaultProxy::the_provisioner(&containers.socket, &behind_socket)
 }
 
-/// A process of the platform; where it listens for Caddy, and for what Caddy and the operator ask.
-async fn open(
-    config: berth::config::Config,
-    clock: Clock,
-    host: Arc<dyn ContainerHost>,
-) -> (App, [SocketAddr; 2], RuntimeProcess) {
+/// A process of the platform, and where it listens.
+struct RunningPlatform {
+    app: App,
+    address: SocketAddr,
+    internal: SocketAddr,
+    dispatcher: WebhookDispatcher,
+    process: RuntimeProcess,
+}
+
+async fn open(config: berth::config::Config, clock: Clock, host: Arc<dyn ContainerHost>) -> RunningPlatform {
     let process = RuntimeProcess::with_threads(1);
     let started = process.run(async move {
         let end = CancellationToken::new();
         let app = start_app(config, clock, host, &end).await;
-        tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
+        let dispatcher = WebhookDispatcher::new(app.clone());
+        tokio::spawn(dispatcher.clone().run(end.clone()));
         // One lane, so that each visitor meets the connections that the one before left.
         let lane = Lanes::start(NonZeroUsize::MIN).unwrap();
         let address = serve_on(lane, berth::serve::public_router(app.clone()), &end).await;
         let internal = serve(berth::serve::internal_router(app.clone()), &end).await;
-        (app, [address, internal])
+        (app, dispatcher, address, internal)
     });
-    let (app, addresses) = started.await;
-    (app, addresses, process)
+    let (app, dispatcher, address, internal) = started.await;
+    RunningPlatform { app, address, internal, dispatcher, process }
 }
 
 fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {

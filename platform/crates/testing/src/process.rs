@@ -1,5 +1,5 @@
-//! The platform's process as the fixtures build it: the modules, the reconciler, listeners on loopback, and a runtime that
-//! can be killed.
+//! The platform's process as the fixtures build it: the modules, the reconciler, listeners on loopback, and a runtime
+//! that can be killed.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

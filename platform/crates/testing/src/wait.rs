@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use berth::clock::Clock;
+
 /// The limit for changes that take milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -26,14 +28,22 @@ impl Wait {
         Self { pause, ..self }
     }
 
-    /// Whether `holds` returned true within the limit. An attempt that hangs is given up at the limit.
-    pub async fn succeeds(self, mut holds: impl AsyncFnMut() -> bool) -> bool {
+    /// The first value that `attempt` returned within the limit. An attempt that hangs is given up at the limit.
+    pub async fn value<T>(self, mut attempt: impl AsyncFnMut() -> Option<T>) -> Option<T> {
         let polling = async {
-            while !holds().await {
+            loop {
+                if let Some(value) = attempt().await {
+                    return value;
+                }
                 tokio::time::sleep(self.pause).await;
             }
         };
-        tokio::time::timeout(self.limit, polling).await.is_ok()
+        tokio::time::timeout(self.limit, polling).await.ok()
+    }
+
+    /// Whether `holds` returned true within the limit.
+    pub async fn succeeds(self, mut holds: impl AsyncFnMut() -> bool) -> bool {
+        self.value(async || holds().await.then_some(())).await.is_some()
     }
 
     /// Waits until `holds` returns true.
@@ -44,20 +54,34 @@ impl Wait {
         assert!(self.succeeds(holds).await, "waited {:?} in vain until {what}", self.limit);
     }
 
-    /// Like [`Wait::until`], on a thread that may block.
-    pub fn blocks_until(self, what: &str, mut holds: impl FnMut() -> bool) {
-        // Counted in attempts, so that an attempt that takes long itself does not end the wait early.
-        for _ in 0..self.limit.as_nanos() / self.pause.as_nanos() {
+    /// Like [`Wait::succeeds`], on a thread that may block. An attempt that hangs is not given up.
+    pub fn succeeds_blocking(self, mut holds: impl FnMut() -> bool) -> bool {
+        let began = Clock::system().monotonic();
+        loop {
             if holds() {
-                return;
+                return true;
+            }
+            if began.elapsed() >= self.limit {
+                return false;
             }
             std::thread::sleep(self.pause);
         }
-        panic!("waited {:?} in vain until {what}", self.limit);
     }
 }
 
+/// Waits up to [`PATIENCE`] until `attempt` returns a value.
+///
+/// # Panics
+/// At the limit, with `what` in the message.
+pub async fn eventually_some<T>(what: &str, attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let value = Wait::within(PATIENCE).value(attempt).await;
+    value.unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain until {what}"))
+}
+
 /// Waits up to [`PATIENCE`] until `holds` returns true; `what` completes the sentence "waited in vain until ...".
+///
+/// # Panics
+/// At the limit.
 pub async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
     Wait::within(PATIENCE).until(what, holds).await;
 }

@@ -9,10 +9,11 @@ use berth::containers::docker::DockerHost;
 use berth::containers::{ContainerHost as _, ContainerState, HostError};
 use berth::error::Error;
 
-use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask, config, docker_cli, until};
+use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask, config, docker_cli};
 use berth_testing::docker_engine::OwnBridge;
 use berth_testing::provisioner::provisioner_binary;
 use berth_testing::tenant_image::forget_firewall;
+use berth_testing::wait::eventually;
 use berth_testing::{TestModules, databases};
 
 /// A small file system for one test, removed when it is dropped.
@@ -141,7 +142,7 @@ async fn a_disk_that_fills_up_refuses_new_volumes_at_80_and_starts_at_90_percent
     }
     disk.free();
     for spec in [&existing, &newcomer] {
-        until("it starts again", || async { bench.host.start(spec.instance).await.is_ok() }).await;
+        eventually("it starts again", async || bench.host.start(spec.instance).await.is_ok()).await;
         assert_eq!(ask(spec, "write/home/berth/after").await, "written");
     }
     assert_eq!(ask(&existing, "read/home/berth/note").await, "written");
@@ -173,7 +174,7 @@ impl OwnEngine {
             .spawn()
             .unwrap();
         let engine = Self { process, socket, _bridge: bridge };
-        until("the Engine answers", || async { engine.cli(&["version"]).is_some() }).await;
+        eventually("the Engine answers", async || engine.cli(&["version"]).is_some()).await;
         let image = folder.join("image.tar");
         docker_cli(&["save", "-o", image.to_str().unwrap(), WITH_HOME]);
         engine.cli(&["load", "-i", image.to_str().unwrap()]).expect("the image is loaded");

@@ -7,7 +7,8 @@ use std::process::Command;
 use berth::config::DiskLimit;
 use berth::containers::{ContainerSpec, ContainerState};
 
-use berth_testing::container_hosts::{ContainerHosts, ask, docker_cli, name, until};
+use berth_testing::container_hosts::{ContainerHosts, ask, docker_cli, name};
+use berth_testing::wait::eventually;
 
 async fn hostile_and_neighbour() -> (ContainerHosts, ContainerSpec, ContainerSpec) {
     let bench = ContainerHosts::engine_with(|config| config.disk_limit = DiskLimit::Image).await;
@@ -47,7 +48,7 @@ async fn a_fork_bomb_is_limited_to_its_own_container() {
 async fn exhausted_memory_kills_only_the_container_that_used_it() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     ask(&hostile, "eat/2048").await;
-    until("it has ended", || async { bench.state(&hostile).await == Some(ContainerState::Stopped) }).await;
+    eventually("it has ended", async || bench.state(&hostile).await == Some(ContainerState::Stopped)).await;
     assert!(bench.seen(&hostile).await.container.unwrap().exit.unwrap().out_of_memory);
     neighbour_is_unaffected(&bench, &neighbour).await;
 }

@@ -12,9 +12,10 @@ use berth::app::App;
 use berth::clock::Clock;
 use berth::containers::fake::FakeHost;
 
-use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask_at, until};
+use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask_at};
 use berth_testing::person::Person;
 use berth_testing::provisioner::provisioner_binary;
+use berth_testing::wait::eventually;
 use berth_testing::{START, config, databases};
 
 /// The uid of `nobody`: neither root nor in Docker's group.
@@ -39,11 +40,11 @@ async fn the_platform_wakes_an_instance_without_the_docker_socket() {
     assert!(!home.plain(Command::new("curl")).args(SOCKET).status().unwrap().success(), "nobody opens the socket");
     assert!(Command::new("curl").args(SOCKET).status().unwrap().success(), "and root does");
     let _provisioner = home.start_provisioner();
-    until("the provisioner listens", || async { home.data().join("run/provisioner.sock").exists() }).await;
+    eventually("the provisioner listens", async || home.data().join("run/provisioner.sock").exists()).await;
     let _platform = home.start_platform();
 
     let address = (Ipv4Addr::from(u32::from(home.subnet) + 16), 8080).into();
-    until("the platform takes commands", || async { home.data().join("run/control.sock").exists() }).await;
+    eventually("the platform takes commands", async || home.data().join("run/control.sock").exists()).await;
     home.berth(&["instance", "wake", "alice"]);
     assert_eq!(ask_at(address, "healthz").await, "ok");
     home.berth(&["instance", "sleep", "alice", "--stop"]);
@@ -59,7 +60,7 @@ async fn somebody_else_on_this_host_is_not_let_in() {
     home.give_away();
     let _provisioner = home.start_provisioner();
     let socket = home.data().join("run/provisioner.sock");
-    until("the provisioner listens", || async { socket.exists() }).await;
+    eventually("the provisioner listens", async || socket.exists()).await;
     // Even when its file lets everybody connect: the kernel says who it is.
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o777)).unwrap();
     let doctor = |uid: u32, gid: u32| {

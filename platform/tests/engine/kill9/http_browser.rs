@@ -59,7 +59,7 @@ impl HttpBrowser {
     }
 
     /// Gets a cookie of the instance's own host, as a browser does that follows where it is sent.
-    pub async fn come_in(&mut self) -> anyhow::Result<()> {
+    async fn come_in(&mut self) -> anyhow::Result<()> {
         let (mut host, mut path) = (self.host(), "/".to_owned());
         for _ in 0..4 {
             if self.cookies.contains_key(&(self.host(), "__Host-berth".into())) {
@@ -79,10 +79,16 @@ impl HttpBrowser {
     }
 
     /// The body of a successful response by the program in the instance.
-    pub async fn ask(&mut self, path: &str) -> anyhow::Result<String> {
+    async fn ask(&mut self, path: &str) -> anyhow::Result<String> {
         let answer = self.get(&self.host(), path, "*/*").await?;
         answer.is(200)?;
         Ok(answer.text)
+    }
+
+    /// Like [`HttpBrowser::ask`], with a session on the instance's host.
+    pub async fn visit_as_owner(&mut self, path: &str) -> anyhow::Result<String> {
+        self.come_in().await?;
+        self.ask(path).await
     }
 
     /// The response of the program in the instance, or of the edge.

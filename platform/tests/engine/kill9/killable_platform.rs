@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use berth_testing::fault_proxy::FaultProxy;
 use berth_testing::provisioner::provisioner_binary;
 use berth_testing::tenant_image;
+use berth_testing::wait::Wait;
 
 pub const NETWORK: &str = "kill9";
 pub const IMAGE: &str = "kill9-tenant:1";
@@ -142,12 +143,7 @@ impl KillablePlatform {
     }
 
     async fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
-            while !holds() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        assert!(waited.await.is_ok(), "waited in vain until {what}");
+        Wait::within(PATIENCE).every(Duration::from_millis(20)).until(what, async || holds()).await;
     }
 
     fn data(&self, part: &str) -> PathBuf {

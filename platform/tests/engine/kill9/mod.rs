@@ -6,8 +6,8 @@ mod invariants;
 mod killable_platform;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use berth::app::App;
@@ -25,6 +25,7 @@ use self::killable_platform::{KillablePlatform, Part};
 use berth_testing::fault_proxy::{Deed, Hold, Moment};
 use berth_testing::soak::SoakTest;
 use berth_testing::tenant_image;
+use berth_testing::wait::Wait;
 
 /// The provisioner's requests to the Engine while instances come and go.
 const ENGINE_REQUESTS: [&str; 13] = [
@@ -135,11 +136,11 @@ async fn kill_round(
         tenant_image::make_image(killable_platform::IMAGE, killable_platform::ENGINE.as_ref());
     }
     let hold = Hold::default();
-    let (relay, name, moment) = match point {
+    let (proxy, name, moment) = match point {
         Point::Engine(name, moment) => (&platform.engine, name, moment),
         Point::Provisioner(name, moment) => (&platform.provisioner, name, moment),
     };
-    relay.points.once(name, moment, Deed::Hold(hold.clone()));
+    proxy.points.once(name, moment, Deed::Hold(hold.clone()));
     if REQUESTS_AT_START.contains(&name) {
         platform.kill(Part::Platform);
         platform.begin_to_start();
@@ -149,6 +150,7 @@ async fn kill_round(
         let browser = records[&handle].browser.clone();
         let (config, pause) = (config.clone(), Duration::from_millis(long.below(400) as u64));
         async move {
+            // Real time: the acts reach the platform at random moments before the kill.
             tokio::time::sleep(pause).await;
             act.done_by(browser, &handle, &config).await
         }
@@ -233,12 +235,9 @@ async fn prepare(
 }
 
 async fn until_fact(ledger: &Db, handle: &str, fact: &str) {
-    let came = tokio::time::timeout(CONVERGENCE_TIMEOUT, async {
-        while invariants::fact(ledger, handle).await.unwrap() != fact {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    assert!(came.await.is_ok(), "{handle} does not become {fact}");
+    let wait = Wait::within(CONVERGENCE_TIMEOUT).every(Duration::from_millis(50));
+    let has_come = async || invariants::fact(ledger, handle).await.unwrap() == fact;
+    wait.until(&format!("{handle} is {fact}"), has_come).await;
 }
 
 /// The answer to a wish.
@@ -342,21 +341,17 @@ async fn operator(config: &berth::config::Config, handle: &str, command: Operato
 
 /// Waits until the Engine and the database satisfy every invariant; then new people write their file.
 async fn until_converged(platform: &KillablePlatform, ledger: &Db, records: &mut BTreeMap<String, PersonRecord>) {
-    let violations = Mutex::new(Vec::new());
-    let converged = tokio::time::timeout(CONVERGENCE_TIMEOUT, async {
-        loop {
-            let now = match Snapshot::take(ledger).await {
-                Ok(snapshot) => [snapshot.violations(), lost_changes(&snapshot, records)].concat(),
-                Err(error) => vec![format!("{error:#}")],
-            };
-            if now.is_empty() {
-                return;
-            }
-            *violations.lock().unwrap() = now;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-    });
-    assert!(converged.await.is_ok(), "a minute later still: {:#?}", violations.lock().unwrap());
+    let mut violations = Vec::new();
+    let have_ended = async || {
+        violations = match Snapshot::take(ledger).await {
+            Ok(snapshot) => [snapshot.violations(), lost_changes(&snapshot, records)].concat(),
+            Err(error) => vec![format!("{error:#}")],
+        };
+        violations.is_empty()
+    };
+    let wait = Wait::within(CONVERGENCE_TIMEOUT).every(Duration::from_millis(300));
+    let converged = wait.succeeds(have_ended).await;
+    assert!(converged, "a minute later still: {violations:#?}");
     assert_eq!(platform.provisioner.points.said(""), 0, "every request to the provisioner has a verb");
     for record in records.values_mut().filter(|record| record.checksum.is_none()) {
         write_file(record).await;
@@ -405,19 +400,15 @@ async fn assert_every_file_is_whole(platform: &KillablePlatform, records: &mut B
 /// The response of the program, retried for as long as a wake may take.
 async fn until_answered(browser: &mut HttpBrowser, path: &str) -> String {
     let mut last = None;
-    for _ in 0..20 {
-        match async {
-            browser.come_in().await?;
-            browser.ask(path).await
+    let ask = async || match browser.visit_as_owner(path).await {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            last = Some(error);
+            None
         }
-        .await
-        {
-            Ok(answer) => return answer,
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    panic!("{} gets no answer: {last:?}", browser.handle)
+    };
+    let answer = Wait::within(CONVERGENCE_TIMEOUT).every(Duration::from_millis(500)).value(ask).await;
+    answer.unwrap_or_else(|| panic!("no answer to {path}: {last:?}"))
 }
 
 async fn sign_up(platform: &KillablePlatform, records: &mut BTreeMap<String, PersonRecord>) {

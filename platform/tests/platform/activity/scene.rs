@@ -18,6 +18,7 @@ use berth_testing::person::Person;
 use berth_testing::process::serve;
 use berth_testing::quota_platform::client;
 use berth_testing::sqlite;
+use berth_testing::wait::{PATIENCE, Wait};
 
 pub const HOST: &str = "alice.example.com";
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -77,15 +78,13 @@ impl Scene {
 
     /// Lets five minutes pass, again and again, until the instance is frozen although a transfer stalls.
     pub async fn until_frozen(&self) {
-        for _ in 0..100 {
+        // Buffers may still be filling, which counts as work.
+        let is_frozen = async || {
             self.platform.wait(FIVE_MINUTES).await;
-            if self.fact() == Fact::Frozen {
-                return;
-            }
-            // Buffers were still filling.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("still {:?}: {:?}", self.fact(), self.platform.instances().ledger(&self.alice.instance));
+            self.fact() == Fact::Frozen
+        };
+        let frozen = Wait::within(PATIENCE).every(Duration::from_millis(10)).succeeds(is_frozen).await;
+        assert!(frozen, "{:?}: {:?}", self.fact(), self.platform.instances().ledger(&self.alice.instance));
     }
 
     /// A connection on which a request with `head` and the beginning of its `body` was sent.

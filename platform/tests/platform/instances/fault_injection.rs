@@ -112,8 +112,8 @@ async fn undo(platform: &FakePlatform, person: &Person) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_transition_completes_when_a_step_fails_or_runs_twice() {
     let mut long = SoakTest::story("fault_injection");
-    let platform = FakePlatform::behind_a_relay(&[]).await;
-    let points = platform.relay.as_ref().unwrap().points.clone();
+    let platform = FakePlatform::behind_a_fault_proxy(&[]).await;
+    let points = platform.fault_proxy.as_ref().unwrap().points.clone();
     let mut cases = Vec::new();
     for transition in TRANSITIONS {
         let steps = run(&platform, &points, transition, None).await;

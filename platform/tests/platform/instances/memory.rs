@@ -9,6 +9,7 @@ use berth::instances::{Cause, Fact, Work};
 
 use berth_testing::fake_platform::{FakePlatform, until};
 use berth_testing::person::Person;
+use berth_testing::wait::eventually_some;
 
 /// An instance with traffic within this time counts as busy.
 const QUIET: Duration = Duration::from_secs(10);
@@ -110,16 +111,12 @@ async fn instances_start_in_the_order_of_their_requests_within_the_limit_of_star
         platform.host.until_held(Verb::Start).await;
         assert!(platform.host.calls(Verb::Start) - starts <= 1 + order.len());
         platform.host.let_one_pass(Verb::Start);
-        let woken = async {
-            loop {
-                let awake = |one: &&Person| one.instance.fact() == Fact::Awake && !order.contains(&one.handle);
-                if let Some(one) = people.iter().find(awake) {
-                    return one.handle.clone();
-                }
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+        let woken = async || {
+            let awake = |one: &&Person| one.instance.fact() == Fact::Awake && !order.contains(&one.handle);
+            people.iter().find(awake).map(|one| one.handle.clone())
         };
-        order.push(tokio::time::timeout(Duration::from_secs(20), woken).await.expect("one was let pass"));
+        let handle = eventually_some("the released start makes its instance awake", woken).await;
+        order.push(handle);
     }
     assert_eq!(order, HANDLES);
 }

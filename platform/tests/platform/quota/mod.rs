@@ -23,6 +23,7 @@ use sea_orm::ConnectionTrait as _;
 
 use berth_testing::person::Person;
 use berth_testing::quota_platform::{QuotaPlatform, after_a_kill, reopen};
+use berth_testing::wait::eventually;
 use berth_testing::{START, databases, sqlite};
 
 /// The most that 2,000 output tokens of the demo model cost: a tenth of a cent.
@@ -149,13 +150,7 @@ async fn a_receipt_that_cannot_be_written_delays_no_other_and_is_retried() {
     assert_eq!(world.receipt(&bob).await.0, HOLD, "in the same batch");
     assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD, "it counts as spent at once");
     write("DROP TRIGGER stuck").await;
-    for _ in 0..300 {
-        if world.receipts(&alice).await.len() == 1 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the receipt was given up");
+    eventually("the receipt is written", async || world.receipts(&alice).await.len() == 1).await;
 }
 
 #[tokio::test]

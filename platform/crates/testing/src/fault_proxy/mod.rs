@@ -159,6 +159,7 @@ impl Points {
             Some(Deed::Fail) => Verdict::Fail,
             Some(Deed::Twice) => Verdict::Twice,
             Some(Deed::Delay(time)) => {
+                // Real time: the delay is the injected fault.
                 tokio::time::sleep(time).await;
                 Verdict::On
             }
