@@ -109,7 +109,7 @@ impl BenchPlatform {
         let size = &self.app.config.containers.sizes[0];
         let after = if fact == Fact::Frozen { size.freeze_after } else { size.stop_after };
         let now = self.clock.now();
-        let idle_since = |person: &Person| self.app.instances.ledger(&person.instance).idle_since;
+        let idle_since = |person: &Person| self.app.instances.awake_report(&person.instance).idle_since;
         let idle = self.people.iter().map(|person| now.since(idle_since(person))).min().unwrap_or_default();
         self.clock.advance(after.saturating_sub(idle));
         self.app.instances.round().await;

@@ -21,7 +21,7 @@ mod store;
 use std::sync::Arc;
 
 use ceremonies::PasskeyCeremonies;
-pub use hand_off::SESSION_LIFETIME as INSTANCE_SESSION_LIVES;
+pub use hand_off::SESSION_LIFETIME as INSTANCE_SESSION_LIFETIME;
 use limits::AccountRateLimits;
 pub use log_in::DEVICE_KNOWN_FOR;
 pub use rules::LONGEST_SESSION;
@@ -197,7 +197,8 @@ pub struct PasskeyView {
 impl Accounts {
     /// `signups_open` tells whether anyone may sign up; otherwise only the holder of a set-up link can.
     ///
-    /// # Errors When `hosts` cannot be a WebAuthn relying party, for example because the domain is an IP address.
+    /// # Errors
+    /// When `hosts` cannot be a WebAuthn relying party, for example because the domain is an IP address.
     pub fn new(
         db: Db,
         keys: InstallationKeys,

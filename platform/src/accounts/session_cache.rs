@@ -10,7 +10,7 @@ use super::Session;
 use crate::clock::Timestamp;
 use crate::db::AccountId;
 
-/// Time to live of an entry, and so how long a session that another process ended still works here.
+/// Time to live of an entry: how long a session that another process ended still works here.
 const TIME_TO_LIVE: Duration = Duration::from_secs(2);
 /// The number of entries at which all are evicted: with a time to live of two seconds a cold cache costs little.
 const MOST_ENTRIES: usize = 10_000;

@@ -31,9 +31,9 @@ fn finding(BudgetUsage { names, weekly }: BudgetUsage) -> Finding {
     let spent = format!("{} of {weekly} first certificates of this week are spent", names - waiting);
     let share = u64::from(names) * 100 / u64::from(weekly.get());
     if share >= 100 {
-        Finding::warning(SUBJECT, format!("{spent}, and {waiting} names wait for theirs. {wildcard}"))
+        Finding::warning(SUBJECT, format!("{spent}, and {waiting} names wait for a certificate. {wildcard}"))
     } else if share >= WARN_PERCENT {
-        Finding::warning(SUBJECT, format!("{spent}; then new names wait. {wildcard}"))
+        Finding::warning(SUBJECT, format!("{spent}; beyond that, new names wait. {wildcard}"))
     } else {
         Finding::fine(SUBJECT, spent)
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::terms::{self, Changes};
+use super::instance_settings::{self, SettingArgs};
+use super::upgrades;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::control_socket::{self, OPERATOR};
@@ -15,85 +16,89 @@ use crate::instances::{Cause, Fact, Instance, OpenWork, Wish};
 use crate::sharing::ShareId;
 
 #[derive(Subcommand)]
-pub(super) enum Word {
-    /// Every instance, one a line.
+pub(super) enum InstanceCommand {
+    /// List all instances.
     List,
-    /// One instance: state, why, and what happened lately.
+    /// Show one instance: settings, state, the work that keeps it awake, and its latest changes of state.
     Show { handle: String },
-    /// Wake it, and wait until it is awake.
+    /// Wake an instance, and wait until it is awake.
     Wake { handle: String },
-    /// Put it to sleep: frozen, or stopped with --stop.
+    /// Put an instance to sleep: freeze it, or stop it with --stop.
     Sleep {
         handle: String,
-        /// Stop it, so that it keeps no memory at all.
+        /// Stop the container instead of freezing it, so that it uses no memory.
         #[arg(long)]
         stop: bool,
     },
-    /// Change its image, its size, or how soon it sleeps.
+    /// Change the image, the size or the sleep timeouts of an instance.
     Set {
         handle: String,
         #[command(flatten)]
-        changes: Changes,
+        changes: SettingArgs,
     },
-    /// Put a container as it would be made now in the place of the one there: another image, other limits.
+    /// Replace the container by one with the current image and limits. The volume is kept.
     Upgrade {
         #[arg(required_unless_present = "all")]
         handle: Option<String>,
-        /// Everyone who is awake or frozen and not as they would be made now.
+        /// Upgrade every awake or frozen instance with an outdated container.
         #[arg(long, conflicts_with = "handle")]
         all: bool,
-        /// How many at the same time, with --all.
+        /// With --all: the number of upgrades at the same time.
         #[arg(long, default_value_t = 2, requires = "all")]
-        at_once: usize,
+        parallel: usize,
     },
-    /// What its owner opened to others; or take one of that back.
+    /// List what an instance's owner shares with others, or remove one share.
     Shares {
         handle: String,
-        /// The share of this id.
-        #[arg(long)]
+        /// Remove the share with this id.
+        #[arg(long, value_name = "ID")]
         remove: Option<ShareId>,
     },
-    /// Remove its container. The volume with its files is kept; wake it to make a new container on it.
+    /// Remove the container of an instance; the volume with its files is kept.
+    ///
+    /// `wake` makes a new container on that volume.
     Remove { handle: String },
 }
 
 /// How many of the latest changes `show` prints.
 const HISTORY: u64 = 10;
-/// How often the database is looked at while waiting for the running platform.
-const LOOK: Duration = Duration::from_millis(100);
-/// How long to wait for a wish to come true.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the database is read while waiting for the running platform.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long to wait until a wish is fulfilled.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
-    match word {
-        Word::List => {
-            println!("{:<32} {:<13} {:<10} {:<15} CAUSE", "HANDLE", "FACT", "WISH", "ADDRESS");
+pub(super) async fn run(app: &App, command: InstanceCommand) -> anyhow::Result<()> {
+    match command {
+        InstanceCommand::List => {
+            println!("{:<32} {:<13} {:<19} {:<15} CAUSE", "HANDLE", "FACT", "WISH", "ADDRESS");
             for instance in app.instances.all() {
                 let status = instance.status();
                 println!(
-                    "{:<32} {:<13} {:<10} {:<15} {}",
+                    "{:<32} {:<13} {:<19} {:<15} {}",
                     instance.handle.as_str(),
                     status.fact.as_str(),
-                    status.wish.as_str(),
+                    wish_label(status.wish),
                     instance.address(),
                     status.cause.as_str()
                 );
             }
             Ok(())
         }
-        Word::Show { handle } => show(app, &find(app, &handle)?).await,
-        Word::Wake { handle } => wish(app, &find(app, &handle)?, None, &[Fact::Awake]).await,
-        Word::Sleep { handle, stop: false } => {
+        InstanceCommand::Show { handle } => show(app, &find(app, &handle)?).await,
+        InstanceCommand::Wake { handle } => wish(app, &find(app, &handle)?, None, &[Fact::Awake]).await,
+        InstanceCommand::Sleep { handle, stop: false } => {
             wish(app, &find(app, &handle)?, Some(Wish::Frozen), &[Fact::Frozen, Fact::Stopped, Fact::Absent]).await
         }
-        Word::Sleep { handle, stop: true } => {
+        InstanceCommand::Sleep { handle, stop: true } => {
             wish(app, &find(app, &handle)?, Some(Wish::Stopped), &[Fact::Stopped, Fact::Absent]).await
         }
-        Word::Set { handle, changes } => terms::set(app, &find(app, &handle)?, changes).await,
-        Word::Upgrade { handle: Some(handle), .. } => terms::upgrade(app, &find(app, &handle)?).await,
-        Word::Upgrade { handle: None, at_once, .. } => terms::upgrade_all(app, at_once.max(1)).await,
-        Word::Shares { handle, remove } => shares(app, &find(app, &handle)?, remove).await,
-        Word::Remove { handle } => wish(app, &find(app, &handle)?, Some(Wish::Removed), &[Fact::Removed]).await,
+        InstanceCommand::Set { handle, changes } => instance_settings::set(app, &find(app, &handle)?, changes).await,
+        InstanceCommand::Upgrade { handle: Some(handle), .. } => upgrades::upgrade(app, &find(app, &handle)?).await,
+        InstanceCommand::Upgrade { handle: None, parallel, .. } => upgrades::upgrade_all(app, parallel.max(1)).await,
+        InstanceCommand::Shares { handle, remove } => shares(app, &find(app, &handle)?, remove).await,
+        InstanceCommand::Remove { handle } => {
+            wish(app, &find(app, &handle)?, Some(Wish::Removed), &[Fact::Removed]).await
+        }
     }
 }
 
@@ -105,7 +110,7 @@ async fn wish(app: &App, instance: &Arc<Instance>, sleep: Option<Wish>, until: &
         Some(how) => app.instances.sleep(instance, how, Cause::OperatorAsked).await?,
     }
     if !control_socket::nudge(&app.config.control_socket(), instance.id).await? {
-        println!("Noted. Berth does not run here just now; it happens when it starts (berth serve).");
+        println!("Recorded. The platform is not running; the change takes effect when it starts (berth serve).");
         return Ok(());
     }
     let came_true = async {
@@ -114,16 +119,19 @@ async fn wish(app: &App, instance: &Arc<Instance>, sleep: Option<Wish>, until: &
             if until.contains(&status.fact) {
                 return anyhow::Ok(status);
             }
-            // An older failure is why it was asked, not what came of it.
+            // A failure from before the command is not its result.
             if status.fact == Fact::Failed && status.since >= asked_at {
-                anyhow::bail!("{}", status.failure.unwrap_or_else(|| "It failed; the platform's log says why.".into()));
+                anyhow::bail!(
+                    "{}",
+                    status.failure.unwrap_or_else(|| "The change failed; see the platform's log.".into())
+                );
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
-    let status = tokio::time::timeout(PATIENCE, came_true)
-        .await
-        .context("It takes longer than a minute; see berth instance show, and the platform's log.")??;
+    let status = tokio::time::timeout(WAIT_TIMEOUT, came_true).await.context(
+        "The change takes longer than a minute and continues; see berth instance show, and the platform's log.",
+    )??;
     println!("{} is {}.", instance.handle, status.fact.as_str());
     Ok(())
 }
@@ -133,20 +141,20 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     println!("handle     {}", instance.handle);
     println!("id         {}", instance.id);
     println!("url        {}", app.config.hosts.instance_origin(&instance.handle));
-    let terms = instance.terms();
-    println!("image      {}", terms.image);
-    println!("size       {}", terms.size);
+    let settings = instance.terms();
+    println!("image      {}", settings.image);
+    println!("size       {}", settings.size);
     println!("address    {}", instance.address());
-    println!("wish       {}", status.wish.as_str());
+    println!("wish       {}", wish_label(status.wish));
     println!("fact       {} ({})", status.fact.as_str(), status.cause.as_str());
     if status.is_stuck(app.clock.now()) {
-        println!("stuck      for over five minutes; berth instance sleep {} --stop frees it", instance.handle);
+        println!("stuck      for over five minutes; to recover: berth instance sleep {} --stop", instance.handle);
     }
     if let Some(failure) = status.failure {
         println!("failure    {failure}");
     }
     let (counts, paths) = (app.webhooks.counts(instance.id), app.webhooks.paths(instance.id).len());
-    println!("webhooks   {} waiting, {} dead letters, {paths} paths open", counts.waiting, counts.dead_letters);
+    println!("webhooks   {} deliveries waiting, {} dead letters, {paths} paths", counts.waiting, counts.dead_letters);
     println!("alarms     {}", app.alarms.of(instance.id).await?.len());
     show_why(app, instance).await?;
     for change in app.instances.history(instance.id, HISTORY).await? {
@@ -159,7 +167,7 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
             change
                 .last
                 .map(|last| format!(
-                    "; last at work: {}, {} s before",
+                    "; last work: {}, {} s before",
                     last.work.as_str(),
                     change.at.since(last.at).as_secs()
                 ))
@@ -181,21 +189,21 @@ async fn shares(app: &App, instance: &Arc<Instance>, remove: Option<ShareId>) ->
     Ok(())
 }
 
-/// Why it is awake, or since when and after what it idles, as the running platform has it.
+/// Prints the work that keeps it awake, or since when it is idle, as the running platform reports it.
 async fn show_why(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     let now = app.clock.now();
     let Some(ledger) = control_socket::ask_why(&app.config.control_socket(), instance.id).await? else {
-        println!("at work    Berth does not run here just now");
+        println!("work       unknown, because the platform is not running");
         return Ok(());
     };
     let ago = |at: Timestamp| format!("{} s", now.since(at).as_secs());
     for OpenWork { work, count, since, holds, moved_at } in &ledger.open {
-        let moved = if *holds { String::new() } else { format!(", last moved {} ago", ago(*moved_at)) };
-        println!("at work    {count} {}, for {}{moved}", work.as_str(), ago(*since));
+        let moved = if *holds { String::new() } else { format!(", last data {} ago", ago(*moved_at)) };
+        println!("work       {count} {}, for {}{moved}", work.as_str(), ago(*since));
     }
     for job in &ledger.jobs {
         println!(
-            "at work    job {}, for {}, {} s more at most",
+            "work       job {}, for {}, ends within {} s",
             job.name,
             ago(job.since),
             job.until.since(now).as_secs()
@@ -205,14 +213,24 @@ async fn show_why(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
         println!("last work  {}, {} ago", last.work.as_str(), ago(last.at));
     }
     match ledger.sleeps_at {
-        Some(at) => println!("sleeps     in {} s, if nothing more happens", at.since(now).as_secs()),
-        None if instance.is_up() => println!("sleeps     not before what is at work has ended"),
+        Some(at) => println!("sleeps     in {} s, unless new work begins", at.since(now).as_secs()),
+        None if instance.is_up() => println!("sleeps     not before this work has ended"),
         None => println!("idle       for {}", ago(ledger.idle_since)),
     }
     Ok(())
 }
 
+/// The word that the admin pages use for a scheduled deletion; the stored word is older than they are.
+fn wish_label(wish: Wish) -> &'static str {
+    match wish {
+        Wish::Leaving => "deletion scheduled",
+        wish => wish.as_str(),
+    }
+}
+
 fn find(app: &App, handle: &str) -> anyhow::Result<Arc<Instance>> {
     let handle = Handle::parse(handle)?;
-    app.instances.by_handle(&handle).with_context(|| format!("There is no instance {handle}. See berth instance list."))
+    app.instances
+        .by_handle(&handle)
+        .with_context(|| format!("There is no instance {handle}. List all: berth instance list."))
 }

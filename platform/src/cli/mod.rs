@@ -1,11 +1,12 @@
-//! The operator's words. Each calls the same use-cases as the pages, and prints.
+//! The operator's command line. Each command calls the same use-case as its page, and prints the result.
 
+mod instance_settings;
 mod instances;
 mod prices;
 mod quota;
 mod receipts;
 mod spend;
-mod terms;
+mod upgrades;
 mod users;
 
 use std::process::ExitCode;
@@ -23,50 +24,54 @@ use crate::db;
 use crate::modules::Verdict;
 use crate::{demo, serve};
 
-/// Every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
+/// Gives each person a container of their own that sleeps while idle, and meters its AI calls.
 #[derive(Parser)]
 #[command(name = "berth", version)]
-struct Berth {
+struct CommandLine {
     #[command(subcommand)]
-    word: Word,
+    command: BerthCommand,
 }
 
 #[derive(Subcommand)]
-enum Word {
-    /// Run the platform: pages, edge and quota proxy. Settings come from the environment; see .env.example.
+enum BerthCommand {
+    /// Run the platform: web pages, edge proxy and AI quota proxy.
+    ///
+    /// Environment variables configure it; see .env.example.
     Serve,
     /// Run the demo model, which answers AI calls when no provider key is set.
     DemoUpstream,
-    /// Print the one-time link that makes the first account, the admin.
+    /// Print the one-time link for creating the first account, the admin.
     SetupLink,
-    /// Examine everything Berth stands on. Changes nothing.
+    /// Check the installation: database, provisioner, host, images, listeners, ledger.
+    ///
+    /// Changes nothing. Exits with 1 if a check fails.
     Doctor,
-    /// Accounts.
+    /// List, suspend, restore and delete accounts.
     #[command(subcommand)]
-    User(users::Word),
-    /// Instances.
+    User(users::UserCommand),
+    /// List, wake, configure and upgrade instances, and put them to sleep.
     #[command(subcommand)]
-    Instance(instances::Word),
-    /// What accounts may do with AI calls.
+    Instance(instances::InstanceCommand),
+    /// Show and change the AI budgets, rate limits and credit of accounts.
     #[command(subcommand)]
-    Quota(quota::Word),
-    /// What models cost.
+    Quota(quota::QuotaCommand),
+    /// Manage the price tables of AI models, and reprice past calls.
     #[command(subcommand)]
-    Prices(prices::Word),
-    /// What was charged for AI calls.
+    Prices(prices::PricesCommand),
+    /// List, verify and correct the receipts of AI calls.
     #[command(subcommand)]
-    Receipts(receipts::Word),
+    Receipts(receipts::ReceiptsCommand),
 }
 
-/// Runs the word on the command line. 0: done. 1: it failed, with a sentence on standard error. 2: not a word of ours.
+/// Runs the command. Exit status 0: success. 1: failure, with the reason on standard error. 2: wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
-    let word = Berth::parse().word;
+    let command = CommandLine::parse().command;
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("starting the runtime")
-        .and_then(|runtime| runtime.block_on(run(word)));
+        .and_then(|runtime| runtime.block_on(run(command)));
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -76,34 +81,34 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(word: Word) -> anyhow::Result<ExitCode> {
-    match word {
-        Word::Serve => {
+async fn run(command: BerthCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        BerthCommand::Serve => {
             let config = Config::from_env()?;
             start_log(&config.log)?;
             serve::run(config, process::end_of_work()?).await?;
         }
-        Word::DemoUpstream => {
+        BerthCommand::DemoUpstream => {
             let (listen, log) = (demo_listen_from_env()?, LogConfig::from_env()?);
             start_log(&log)?;
             demo::serve(listen, process::end_of_work()?).await?;
         }
-        Word::SetupLink => {
+        BerthCommand::SetupLink => {
             let app = open().await?;
             let token = app.accounts.setup_link().await?;
             println!("{}/sign-up?set-up={}", app.config.hosts.app_origin(), token.reveal());
         }
-        Word::Doctor => return doctor().await,
-        Word::User(word) => users::run(&open().await?, word).await?,
-        Word::Instance(word) => instances::run(&open().await?, word).await?,
-        Word::Quota(word) => quota::run(&open().await?, word).await?,
-        Word::Prices(word) => prices::run(&open().await?, word).await?,
-        Word::Receipts(word) => return receipts::run(&open().await?, word).await,
+        BerthCommand::Doctor => return doctor().await,
+        BerthCommand::User(command) => users::run(&open().await?, command).await?,
+        BerthCommand::Instance(command) => instances::run(&open().await?, command).await?,
+        BerthCommand::Quota(command) => quota::run(&open().await?, command).await?,
+        BerthCommand::Prices(command) => prices::run(&open().await?, command).await?,
+        BerthCommand::Receipts(command) => return receipts::run(&open().await?, command).await,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The parts, for a word that looks or writes a wish and leaves the doing to the running platform.
+/// Opens the modules for a command that reads, or that writes a wish for the running platform to carry out.
 async fn open() -> anyhow::Result<App> {
     let config = Config::from_env()?;
     let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
@@ -129,4 +134,27 @@ async fn doctor() -> anyhow::Result<ExitCode> {
 fn start_log(config: &LogConfig) -> anyhow::Result<()> {
     // The scheduler and the migrations log their progress at start; a log filter that names them turns that on.
     process::start_log(config, &format!("tokio_cron_scheduler=warn,{},", db::QUIET_LOG))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// The names of commands, and of arguments other than positional handles, that have no help text.
+    fn without_help(command: &clap::Command) -> Vec<String> {
+        let named = |argument: &&clap::Arg| argument.get_help().is_none() && argument.get_id() != "handle";
+        let arguments = command.get_arguments().filter(named).map(|argument| argument.get_id().to_string());
+        let below = command.get_subcommands().flat_map(without_help);
+        let own = command.get_about().is_none().then(|| command.get_name().to_owned());
+        own.into_iter().chain(arguments).chain(below).collect()
+    }
+
+    #[test]
+    fn every_command_and_option_has_a_help_text() {
+        let command = CommandLine::command();
+        command.clone().debug_assert();
+        assert_eq!(without_help(&command), Vec::<String>::new());
+    }
 }

@@ -1,4 +1,4 @@
-//! `berth prices ..`: what models cost.
+//! `berth prices ..`: the price tables of AI models, and repricing of past calls.
 
 use std::path::PathBuf;
 
@@ -13,64 +13,71 @@ use crate::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
 use crate::quota::prices::PriceChanges;
 
 #[derive(Subcommand)]
-pub(super) enum Word {
-    /// Every price table that is known, and which is in force.
+pub(super) enum PricesCommand {
+    /// List all price tables, and show which is active.
     List,
-    /// Take in a table in the form of LiteLLM's model_prices_and_context_window.json, and put it in force.
-    Import { file: PathBuf },
-    /// Put a table in force again: a version, or "built-in" for the one of this program.
-    Use { version: String },
-    /// Say what calls that are over would cost by another version, and with --yes correct their receipts so. What was given or
-    /// taken by hand stays. Doing it again changes nothing more.
-    Rerate {
-        /// As list shows it.
+    /// Import a price table, and activate it.
+    Import {
+        /// JSON in the format of LiteLLM's model_prices_and_context_window.json.
+        file: PathBuf,
+    },
+    /// Activate an imported price table.
+    Activate {
+        /// A version from `list`, or "built-in" for the table of this program.
+        version: String,
+    },
+    /// Compute the cost of past calls by another price table, and with --yes correct their receipts.
+    ///
+    /// Corrections by hand stay. Repeating the command changes nothing more.
+    Reprice {
+        /// A version from `list`.
         version: String,
         /// The first day, such as 2026-11-01.
-        #[arg(long)]
+        #[arg(long, value_name = "DAY")]
         since: Option<String>,
-        /// The last day.
-        #[arg(long)]
+        /// The last day, inclusive.
+        #[arg(long, value_name = "DAY")]
         until: Option<String>,
-        /// Of one account alone.
+        /// Only the calls of this account.
         #[arg(long)]
         handle: Option<String>,
-        /// Do it.
+        /// Correct the receipts. Without this option, the command only prints the differences.
         #[arg(long)]
         yes: bool,
     },
 }
 
-pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
-    match word {
-        Word::List => {
+pub(super) async fn run(app: &App, command: PricesCommand) -> anyhow::Result<()> {
+    match command {
+        PricesCommand::List => {
             for table in app.quota.prices.list().await? {
-                let mark = if table.is_in_force { "in force" } else { "" };
+                let mark = if table.is_in_force { "active" } else { "" };
                 println!("{:<14} {:<9} {}", table.version, mark, table.source);
             }
             return Ok(());
         }
-        Word::Import { file } => {
+        PricesCommand::Import { file } => {
             let table = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             let source = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             let (version, changes) = app.quota.prices.import(&table, &source, OPERATOR).await?;
             let PriceChanges { models, new, changed, gone } = changes;
-            println!("{version}: {models} models, {new} new, {changed} at another price, {gone} gone.");
+            println!("{version}: {models} models; {new} added, {changed} with a different price, {gone} removed.");
         }
-        Word::Rerate { version, since, until, handle, yes } => {
+        PricesCommand::Reprice { version, since, until, handle, yes } => {
             let account = match handle {
                 None => None,
                 Some(handle) => Some(app.accounts.account(&Handle::parse(&handle)?).await?.id),
             };
             let order = RepricingOrder { version, since, until, account };
-            return if yes { rerate(app, order).await } else { preview(app, order).await };
+            return if yes { reprice(app, order).await } else { preview(app, order).await };
         }
-        Word::Use { version } => {
+        PricesCommand::Activate { version } => {
             let version = (version != "built-in").then_some(&*version);
-            app.quota.prices.activate(version, OPERATOR).await.context("berth prices list shows which there are")?;
+            app.quota.prices.activate(version, OPERATOR).await.context("list the versions: berth prices list")?;
         }
     }
     control_socket::tell_of_prices(&app.config.control_socket()).await?;
-    println!("In force for every call from now on.");
+    println!("Active for every call from now on.");
     Ok(())
 }
 
@@ -78,13 +85,13 @@ async fn preview(app: &App, order: RepricingOrder) -> anyhow::Result<()> {
     let found = app.quota.ledger.reprice(order, RepricingMode::DryRun).await?.all().await?;
     show(app, &found).await?;
     if found.changed > 0 {
-        println!("Nothing was changed yet: say it again with --yes.");
+        println!("Nothing is changed yet. To correct the receipts, repeat the command with --yes.");
     }
     Ok(())
 }
 
-async fn rerate(app: &App, order: RepricingOrder) -> anyhow::Result<()> {
-    let done = control_socket::rerate(&app.config.control_socket(), order).await?;
+async fn reprice(app: &App, order: RepricingOrder) -> anyhow::Result<()> {
+    let done = control_socket::reprice(&app.config.control_socket(), order).await?;
     show(app, &done).await?;
     println!("Receipts corrected: {}.", done.changed);
     Ok(())
@@ -99,12 +106,15 @@ async fn show(app: &App, found: &RepricingResult) -> anyhow::Result<()> {
         println!("{name:<40} {:>10} {:>18}", one.receipts, dollars(one.nanodollars));
     }
     println!("{:<40} {:>10} {:>18}", "all", found.changed, dollars(found.nanodollars));
-    println!("Looked at: {}.", found.looked_at);
+    println!("Receipts examined: {}.", found.looked_at);
     if found.without_price > 0 {
-        println!("Left as they are, without a price for their model, tier or search in it: {}.", found.without_price);
+        println!(
+            "Unchanged, because that table lacks a price for their model, tier or web search: {}.",
+            found.without_price
+        );
     }
     if found.not_counted > 0 {
-        println!("Left as they are, charged by what was held because nobody counted: {}.", found.not_counted);
+        println!("Unchanged, because the provider reported no usage and the hold was charged: {}.", found.not_counted);
     }
     Ok(())
 }

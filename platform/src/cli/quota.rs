@@ -1,4 +1,4 @@
-//! `berth quota ..`: what accounts may do with AI calls.
+//! `berth quota ..`: AI budgets, rate limits and credit of accounts.
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -13,75 +13,75 @@ use crate::quota::admission::{AccountLimits, CreditGrant};
 use crate::quota::dollars;
 
 #[derive(Subcommand)]
-pub(super) enum Word {
-    /// An account's limits, and the remainder of each.
+pub(super) enum QuotaCommand {
+    /// Show the budget and limits of an account.
     Show { handle: String },
-    /// What an account's calls cost in a month, by model, agent and day; without a handle everybody's.
+    /// Show the cost of AI calls in a month by model, agent and day: of one account, or of all without HANDLE.
     Spend {
         handle: Option<String>,
-        /// Such as 2026-11; the present one unless said.
+        /// The month, such as 2026-11; by default the current one.
         #[arg(long)]
         month: Option<String>,
     },
-    /// Change an account's limits; "usual" for the installation's. Reaches its next call.
+    /// Change the limits of an account, from its next call on; "default" returns to the limit of the settings.
     Set {
         handle: String,
         #[command(flatten)]
-        changes: Changes,
+        changes: LimitArgs,
     },
-    /// Give an account money beyond its allowances, until it is used; with a minus, take it back.
+    /// Grant an account credit beyond its allowances, which does not expire; a negative amount takes credit back.
     Credit {
         handle: String,
         /// US dollars, such as 2.50.
         #[arg(allow_hyphen_values = true, value_parser = signed_dollars)]
         amount: i64,
-        /// What it is for; the account's owner sees it.
+        /// The reason, which the account's owner sees.
         #[arg(long, default_value = "")]
         note: String,
     },
 }
 
-/// What `set` changes; the rest stays.
+/// The limits to change; the others stay.
 #[derive(Args)]
 #[group(required = true, multiple = true)]
-pub(super) struct Changes {
-    /// US dollars a calendar month.
-    #[arg(long, value_parser = money)]
-    month: Option<OwnOrUsual>,
-    /// US dollars a day.
-    #[arg(long, value_parser = money)]
-    day: Option<OwnOrUsual>,
-    /// Calls begun in a minute.
-    #[arg(long, value_parser = count)]
-    requests: Option<OwnOrUsual>,
-    /// Tokens used in a minute.
-    #[arg(long, value_parser = count)]
-    tokens: Option<OwnOrUsual>,
-    /// Calls in flight.
-    #[arg(long, value_parser = count)]
-    at_once: Option<OwnOrUsual>,
+pub(super) struct LimitArgs {
+    /// US dollars per calendar month.
+    #[arg(long, value_name = "DOLLARS", value_parser = money)]
+    month: Option<LimitOverride>,
+    /// US dollars per day.
+    #[arg(long, value_name = "DOLLARS", value_parser = money)]
+    day: Option<LimitOverride>,
+    /// Calls per minute.
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    requests: Option<LimitOverride>,
+    /// Tokens per minute.
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    tokens: Option<LimitOverride>,
+    /// Concurrent calls.
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    concurrent: Option<LimitOverride>,
 }
 
 #[derive(Clone, Copy)]
-struct OwnOrUsual(Option<i64>);
+struct LimitOverride(Option<i64>);
 
-pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
-    match word {
-        Word::Show { handle } => {
+pub(super) async fn run(app: &App, command: QuotaCommand) -> anyhow::Result<()> {
+    match command {
+        QuotaCommand::Show { handle } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             show(app, &account).await
         }
-        Word::Spend { handle, month } => {
+        QuotaCommand::Spend { handle, month } => {
             let month = spend::month(app, month.as_deref())?;
             match handle {
                 Some(handle) => {
                     let account = app.accounts.account(&Handle::parse(&handle)?).await?;
                     spend::of_account(app, &account, month).await
                 }
-                None => spend::of_everybody(app, month).await,
+                None => spend::of_all_accounts(app, month).await,
             }
         }
-        Word::Set { handle, changes } => {
+        QuotaCommand::Set { handle, changes } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             let mut own = app.quota.admission.own_limits(account.id).await?;
             changes.apply(&mut own);
@@ -89,7 +89,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
             tell(app, &account.handle).await?;
             show(app, &account).await
         }
-        Word::Credit { handle, amount, note } => {
+        QuotaCommand::Credit { handle, amount, note } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             let credit = CreditGrant { account: account.id, handle: &account.handle, nanodollars: amount, note: &note };
             app.quota.admission.give_credit(credit, OPERATOR).await?;
@@ -99,16 +99,16 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
     }
 }
 
-impl Changes {
+impl LimitArgs {
     fn apply(&self, own: &mut AccountLimits) {
         for (change, limit) in [
             (self.month, &mut own.month_nanodollars),
             (self.day, &mut own.day_nanodollars),
             (self.requests, &mut own.requests_a_minute),
             (self.tokens, &mut own.tokens_a_minute),
-            (self.at_once, &mut own.calls_at_once),
+            (self.concurrent, &mut own.calls_at_once),
         ] {
-            if let Some(OwnOrUsual(value)) = change {
+            if let Some(LimitOverride(value)) = change {
                 *limit = value;
             }
         }
@@ -118,17 +118,17 @@ impl Changes {
 async fn show(app: &App, account: &AccountView) -> anyhow::Result<()> {
     let (limits, spend) = (app.quota.admission.limits(account.id).await?, app.quota.reports.budget(account.id).await?);
     let or_none = |limit: Option<String>| limit.unwrap_or_else(|| "no limit".into());
-    println!("month            {} of {}", dollars(spend.spent_nanodollars), dollars(limits.month_nanodollars));
-    println!("credit           {}", dollars(spend.credit_nanodollars));
-    println!("left             {}", dollars(spend.left_nanodollars));
-    println!("a day            {}", or_none(limits.day_nanodollars.map(dollars)));
-    println!("calls a minute   {}", or_none(limits.requests_a_minute.map(|n| n.to_string())));
-    println!("tokens a minute  {}", or_none(limits.tokens_a_minute.map(|n| n.to_string())));
-    println!("calls at once    {}", limits.calls_at_once);
+    println!("month              {} of {}", dollars(spend.spent_nanodollars), dollars(limits.month_nanodollars));
+    println!("credit             {}", dollars(spend.credit_nanodollars));
+    println!("remaining          {}", dollars(spend.left_nanodollars));
+    println!("per day            {}", or_none(limits.day_nanodollars.map(dollars)));
+    println!("calls per minute   {}", or_none(limits.requests_a_minute.map(|n| n.to_string())));
+    println!("tokens per minute  {}", or_none(limits.tokens_a_minute.map(|n| n.to_string())));
+    println!("concurrent calls   {}", limits.calls_at_once);
     Ok(())
 }
 
-/// The running platform goes by it from the next call on.
+/// Has the running platform read the limits again, so that they hold from the next call on.
 async fn tell(app: &App, handle: &Handle) -> anyhow::Result<()> {
     if let Some(instance) = app.instances.by_handle(handle) {
         control_socket::nudge(&app.config.control_socket(), instance.id).await?;
@@ -136,19 +136,21 @@ async fn tell(app: &App, handle: &Handle) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn money(text: &str) -> anyhow::Result<OwnOrUsual> {
-    own_or_usual(text, |text| parse_dollars(text).context("write an amount in US dollars such as 5 or 2.50"))
+fn money(text: &str) -> anyhow::Result<LimitOverride> {
+    own_or_default(text, |text| {
+        parse_dollars(text).context("write an amount in US dollars such as 5 or 2.50, or \"default\"")
+    })
 }
 
-fn count(text: &str) -> anyhow::Result<OwnOrUsual> {
-    own_or_usual(text, |text| text.parse::<u32>().map(i64::from).context("write a whole number"))
+fn count(text: &str) -> anyhow::Result<LimitOverride> {
+    own_or_default(text, |text| text.parse::<u32>().map(i64::from).context("write a whole number, or \"default\""))
 }
 
-fn own_or_usual(text: &str, own: impl FnOnce(&str) -> anyhow::Result<i64>) -> anyhow::Result<OwnOrUsual> {
-    Ok(OwnOrUsual(if text == "usual" { None } else { Some(own(text)?) }))
+fn own_or_default(text: &str, own: impl FnOnce(&str) -> anyhow::Result<i64>) -> anyhow::Result<LimitOverride> {
+    Ok(LimitOverride(if text == "default" { None } else { Some(own(text)?) }))
 }
 
-/// An amount that may be given with a minus.
+/// Parses an amount that may be negative.
 pub(super) fn signed_dollars(text: &str) -> anyhow::Result<i64> {
     let (sign, amount) = text.strip_prefix('-').map_or((1, text), |amount| (-1, amount));
     Ok(sign * parse_dollars(amount).context("write an amount in US dollars such as 5 or -2.50")?)

@@ -1,4 +1,4 @@
-//! `berth receipts ..`: what was charged for AI calls, and whether it is as it was written.
+//! `berth receipts ..`: the receipts of AI calls, their verification and correction.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,52 +15,65 @@ use crate::quota::dollars;
 use crate::quota::reports::{BilledAmounts, total_difference};
 
 #[derive(Subcommand)]
-pub(super) enum Word {
-    /// Look at every receipt: unaltered, none missing, signed. Ends with 1 when one is not.
+pub(super) enum ReceiptsCommand {
+    /// Verify the hash chain and signatures of all receipts.
+    ///
+    /// Exits with 1 if a receipt is altered, missing or unsigned.
     Verify,
-    /// The latest receipts of an account, the newest first.
+    /// List the latest receipts of an account, newest first.
     List {
         handle: String,
-        /// How many.
+        /// The number of receipts.
         #[arg(long, default_value_t = 20)]
-        most: u64,
+        limit: u64,
     },
-    /// One receipt, as it was written, and whether it still is. Ends with 1 when it is not.
-    Show { handle: String, id: String },
-    /// A provider's usage export (CSV or JSON with date, model and cost) beside what was booked, by day and model. Ends with
-    /// 1 when the whole differs by more than 1 %.
-    Compare { file: PathBuf },
-    /// Give back a part of what a call cost, with a minus, or take more for it. The receipt stays; what differs becomes one of
-    /// its own, on the same day.
+    /// Print one receipt as JSON.
+    ///
+    /// Exits with 1 if it was altered.
+    Show {
+        handle: String,
+        /// A receipt's id from `list`.
+        id: String,
+    },
+    /// Compare a provider's usage export with the receipts, by day and model.
+    ///
+    /// Exits with 1 if the totals differ by more than 1 %.
+    Compare {
+        /// CSV or JSON with date, model and cost.
+        file: PathBuf,
+    },
+    /// Refund part of a call's cost with a negative amount, or charge more with a positive one.
+    ///
+    /// The receipt stays; the difference becomes a receipt of its own on the same day.
     Correct {
-        /// Its id, as list shows it.
+        /// The receipt's id from `list`.
         receipt: HoldId,
         /// US dollars, such as -0.25.
         #[arg(allow_hyphen_values = true, value_parser = signed_dollars)]
         dollars: i64,
         /// Kept with the receipt; the account's owner sees it.
         #[arg(long)]
-        because: String,
+        reason: String,
     },
-    /// The public key with which receipts can be verified by anybody: Ed25519, hexadecimal.
+    /// Print the public key that verifies the signatures of receipts: Ed25519, hexadecimal.
     Key,
 }
 
-pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
-    match word {
-        Word::Verify => {
+pub(super) async fn run(app: &App, command: ReceiptsCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ReceiptsCommand::Verify => {
             let verified = app.quota.ledger.verify().await?;
             for sentence in &verified.wrong {
                 println!("{sentence}");
             }
             let (receipts, accounts) = (verified.receipts, verified.accounts);
-            println!("{receipts} receipts of {accounts} accounts: {} wrong", verified.wrong.len());
+            println!("{receipts} receipts of {accounts} accounts verified: {} errors", verified.wrong.len());
             return Ok(if verified.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Word::List { handle, most } => {
+        ReceiptsCommand::List { handle, limit } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             println!("{:<10} {:<24} {:>14} {:<9} {:<15} ID", "DAY", "MODEL", "AMOUNT", "BASIS", "OUTCOME");
-            for receipt in app.quota.ledger.receipts(account.id, most).await? {
+            for receipt in app.quota.ledger.receipts(account.id, limit).await? {
                 println!(
                     "{:<10} {:<24} {:>14} {:<9} {:<15} {}",
                     receipt.day,
@@ -72,16 +85,20 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
                 );
             }
         }
-        Word::Show { handle, id } => {
+        ReceiptsCommand::Show { handle, id } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
-            let proof = app.quota.ledger.receipt(account.id, id.parse().context("write a receipt's id")?).await?;
+            let proof = app
+                .quota
+                .ledger
+                .receipt(account.id, id.parse().context("write a receipt's id, as berth receipts list shows it")?)
+                .await?;
             println!("{}", serde_json::to_string_pretty(&proof.receipt)?);
             if let Some(wrong) = proof.wrong {
                 eprintln!("{wrong}");
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Word::Compare { file } => {
+        ReceiptsCommand::Compare { file } => {
             let export = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             let drifts = app.quota.reports.compare_bill(&export).await?;
             println!(
@@ -95,18 +112,18 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
             print("all", "", all);
             if all.is_wide() {
                 eprintln!(
-                    "They differ by more than 1 %: a price changed, calls were booked as held, or the key is used elsewhere."
+                    "The totals differ by more than 1 %. Likely causes: a price changed, calls were charged by their hold, or the provider key is also used elsewhere."
                 );
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Word::Correct { receipt, dollars: nanodollars, because } => {
-            let order = CorrectionOrder::Correct { receipt, nanodollars, because };
+        ReceiptsCommand::Correct { receipt, dollars: nanodollars, reason } => {
+            let order = CorrectionOrder::Correct { receipt, nanodollars, reason };
             let corrected = control_socket::correct(&app.config.control_socket(), &order).await?;
             println!("Corrected by {}, with receipt {}.", dollars(nanodollars), corrected.id);
-            println!("The call cost {} in all now.", dollars(corrected.total_nanodollars));
+            println!("The call now costs {} in total.", dollars(corrected.total_nanodollars));
         }
-        Word::Key => println!("{}", app.quota.ledger.receipt_key()),
+        ReceiptsCommand::Key => println!("{}", app.quota.ledger.receipt_key()),
     }
     Ok(ExitCode::SUCCESS)
 }

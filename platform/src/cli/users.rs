@@ -9,28 +9,31 @@ use crate::handle::Handle;
 use crate::quota::dollars;
 
 #[derive(Subcommand)]
-pub(super) enum Word {
-    /// Every account, one a line.
+pub(super) enum UserCommand {
+    /// List all accounts.
     List,
-    /// One account: what it logs in with, its instance, its spend.
+    /// Show one account: role, state, passkeys, recovery codes, instance and spend.
     Show { handle: String },
-    /// End its sessions, stop its instance, and refuse log-ins to it and wakes of it.
+    /// Suspend an account: end its sessions, stop its instance, and refuse logins and wakes.
     Suspend { handle: String },
-    /// Undo a suspension.
+    /// Lift the suspension of an account.
     Restore { handle: String },
-    /// End its sessions, stop its instance, and destroy container, files and logins after BERTH_DELETE_AFTER_SECONDS.
+    /// Schedule the deletion of an account.
+    ///
+    /// Its sessions end and its instance stops now. Its container, files and logins are destroyed after
+    /// BERTH_DELETE_AFTER_SECONDS; until then `cancel-deletion` cancels that.
     Delete { handle: String },
-    /// Undo a deletion, the owner's or yours, while that can be done.
-    Keep { handle: String },
+    /// Cancel a scheduled deletion, requested by the owner or by an operator, before the files are destroyed.
+    CancelDeletion { handle: String },
 }
 
-pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
-    match word {
-        Word::List => {
-            println!("{:<32} {:<7} {:<10} {:>8}", "HANDLE", "ROLE", "STATE", "PASSKEYS");
+pub(super) async fn run(app: &App, command: UserCommand) -> anyhow::Result<()> {
+    match command {
+        UserCommand::List => {
+            println!("{:<32} {:<7} {:<19} {:>8}", "HANDLE", "ROLE", "STATE", "PASSKEYS");
             for account in app.accounts.accounts().await? {
                 println!(
-                    "{:<32} {:<7} {:<10} {:>8}",
+                    "{:<32} {:<7} {:<19} {:>8}",
                     account.handle.as_str(),
                     role(&account),
                     state(&account),
@@ -38,34 +41,40 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
                 );
             }
         }
-        Word::Show { handle } => show(app, &Handle::parse(&handle)?).await?,
-        Word::Suspend { handle } => {
+        UserCommand::Show { handle } => show(app, &Handle::parse(&handle)?).await?,
+        UserCommand::Suspend { handle } => {
             let handle = Handle::parse(&handle)?;
             app.accounts.suspend(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
-            println!("{handle} is suspended: logged out everywhere, its instance stops, its files are kept.");
+            println!("{handle} is suspended: its sessions have ended, its instance stops, its files are kept.");
         }
-        Word::Restore { handle } => {
+        UserCommand::Restore { handle } => {
             let handle = Handle::parse(&handle)?;
             app.accounts.restore(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
-            println!("{handle} is restored: its owner can log in and wake it again.");
+            println!("The suspension of {handle} is lifted: its owner can log in and wake the instance again.");
         }
-        Word::Delete { handle } => {
+        UserCommand::Delete { handle } => {
             let handle = Handle::parse(&handle)?;
             let due = app.accounts.schedule_deletion_of(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
             let days = due.since(app.clock.now()).as_secs_f64() / 86_400.0;
             println!(
-                "{handle} leaves: logged out everywhere, its instance stops, and in {days:.1} days all of it is destroyed."
+                "{handle} is scheduled for deletion: its sessions have ended, its instance stops, and in {days:.1} days its \
+                 container, files and logins are destroyed."
             );
-            println!("Until then: berth user keep {handle}");
+            println!("To cancel before that: berth user cancel-deletion {handle}");
         }
-        Word::Keep { handle } => {
+        UserCommand::CancelDeletion { handle } => {
             let handle = Handle::parse(&handle)?;
+            let was_scheduled = app.accounts.account(&handle).await?.state == AccountState::Deleting;
             app.accounts.cancel_deletion_of(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
-            println!("{handle} is kept, with its files and logins as they were.");
+            if was_scheduled {
+                println!("The deletion of {handle} is cancelled. Its files and logins are unchanged.");
+            } else {
+                println!("No deletion of {handle} was scheduled. Nothing is changed.");
+            }
         }
     }
     Ok(())
@@ -110,7 +119,7 @@ fn state(account: &AccountView) -> &'static str {
     match account.state {
         AccountState::Active => "active",
         AccountState::Suspended => "suspended",
-        AccountState::Deleting => "leaving",
-        AccountState::Deleted => "gone",
+        AccountState::Deleting => "deletion scheduled",
+        AccountState::Deleted => "deleted",
     }
 }

@@ -82,7 +82,7 @@ pub struct Limits {
     pub calls_at_once: u32,
 }
 
-/// Where and with which keys the quota proxy calls a model provider.
+/// The upstream address and API keys of a model provider.
 #[derive(Clone)]
 pub struct ProviderEndpoint {
     /// Without a trailing slash.

@@ -24,8 +24,8 @@ const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 /// A change of receipts that a command requests.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum CorrectionOrder {
-    Correct { receipt: HoldId, nanodollars: i64, because: String },
-    Rerate(RepricingOrder),
+    Correct { receipt: HoldId, nanodollars: i64, reason: String },
+    Reprice(RepricingOrder),
 }
 
 /// One line of the response.
@@ -34,7 +34,7 @@ enum CorrectionReply {
     Corrected(CorrectionResult),
     /// Progress: the number of receipts examined so far.
     UnderWay(u64),
-    Rerated(RepricingResult),
+    Repriced(RepricingResult),
     Refused(String),
 }
 
@@ -49,28 +49,30 @@ pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<C
     }
 }
 
-/// Reprices receipts.
+/// Corrects receipts to the prices of another table.
 ///
 /// # Errors
 /// When no platform runs here, or it refuses; the message says which.
-pub async fn rerate(socket: &Path, order: RepricingOrder) -> anyhow::Result<RepricingResult> {
-    match ask(socket, &CorrectionOrder::Rerate(order)).await? {
-        CorrectionReply::Rerated(rerated) => Ok(rerated),
+pub async fn reprice(socket: &Path, order: RepricingOrder) -> anyhow::Result<RepricingResult> {
+    match ask(socket, &CorrectionOrder::Reprice(order)).await? {
+        CorrectionReply::Repriced(result) => Ok(result),
         _ => anyhow::bail!("the running platform is of another version"),
     }
 }
 
 async fn ask(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<CorrectionReply> {
-    let mut stream = UnixStream::connect(socket)
-        .await
-        .context("Berth does not run here just now, and it alone writes receipts: start it (berth serve)")?;
+    let mut stream = UnixStream::connect(socket).await.context(
+        "the platform is not running, and only the running platform writes receipts: start it (berth serve)",
+    )?;
     stream.write_all(format!("{}\n", serde_json::to_string(order)?).as_bytes()).await?;
     let mut lines = BufReader::new(stream.take(ANSWER_BYTES)).lines();
     loop {
         let line = timeout(LINE_WITHIN, lines.next_line()).await.context("the running platform does not answer")??;
-        let line = line.context("the running platform ended meanwhile; what it did stays, and can be said again")?;
+        let line = line.context(
+            "the platform stopped meanwhile; corrected receipts stay corrected, and the command can be repeated",
+        )?;
         match serde_json::from_str(&line).context("the running platform is of another version")? {
-            CorrectionReply::UnderWay(examined) => eprintln!("{examined} receipts were looked at ..."),
+            CorrectionReply::UnderWay(examined) => eprintln!("{examined} receipts examined ..."),
             CorrectionReply::Refused(sentence) => anyhow::bail!(sentence),
             last => return Ok(last),
         }
@@ -85,21 +87,21 @@ pub(super) async fn carry_out(
     order: CorrectionOrder,
 ) -> anyhow::Result<()> {
     let reply = match order {
-        CorrectionOrder::Correct { receipt, nanodollars, because } => {
-            app.quota.ledger.correct(receipt, nanodollars, &because, OPERATOR).await.map(CorrectionReply::Corrected)
+        CorrectionOrder::Correct { receipt, nanodollars, reason } => {
+            app.quota.ledger.correct(receipt, nanodollars, &reason, OPERATOR).await.map(CorrectionReply::Corrected)
         }
-        CorrectionOrder::Rerate(order) => rerate_for(&mut stream, app, order).await.map(CorrectionReply::Rerated),
+        CorrectionOrder::Reprice(order) => reprice_for(&mut stream, app, order).await.map(CorrectionReply::Repriced),
     };
     send(&mut stream, &reply.unwrap_or_else(|error| CorrectionReply::Refused(refusal(error)))).await
 }
 
-async fn rerate_for(stream: &mut BufReader<UnixStream>, app: &App, order: RepricingOrder) -> Result<RepricingResult> {
-    let mut rerating = app.quota.ledger.reprice(order, RepricingMode::Apply { actor: OPERATOR.into() }).await?;
-    while rerating.step().await? {
+async fn reprice_for(stream: &mut BufReader<UnixStream>, app: &App, order: RepricingOrder) -> Result<RepricingResult> {
+    let mut repricing = app.quota.ledger.reprice(order, RepricingMode::Apply { actor: OPERATOR.into() }).await?;
+    while repricing.step().await? {
         // This also detects a disconnected client: the write fails, and no further receipt is changed.
-        send(stream, &CorrectionReply::UnderWay(rerating.found().looked_at)).await?;
+        send(stream, &CorrectionReply::UnderWay(repricing.found().looked_at)).await?;
     }
-    Ok(rerating.into_found())
+    Ok(repricing.into_found())
 }
 
 async fn send(stream: &mut BufReader<UnixStream>, reply: &CorrectionReply) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ mod server;
 use std::time::Duration;
 
 pub use client::{ask_why, nudge, tell_of_prices};
-pub use corrections::{CorrectionOrder, correct, rerate};
+pub use corrections::{CorrectionOrder, correct, reprice};
 pub use server::listen;
 
 /// The actor in the audit log for what the operator does on this machine.
@@ -19,7 +19,7 @@ pub const OPERATOR: &str = "operator";
 
 /// The line that says that the price table changed.
 const PRICES: &str = "prices";
-/// Prefix of the id in the query for the awake ledger.
+/// Prefix of the id in the query for the awake report.
 const WHY: &str = "why ";
 /// Timeout of a request and of its response, on either side.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);

@@ -77,13 +77,10 @@ impl Db {
             .await
             .context("the database belongs to a newer version of Berth: use that version")?;
         let waiting = steps.iter().filter(|step| step.status() == MigrationStatus::Pending).count();
-        anyhow::ensure!(
-            waiting < steps.len(),
-            "there is no Berth in the database yet: run scripts/up (berth serve) once"
-        );
+        anyhow::ensure!(waiting < steps.len(), "the database is empty: run scripts/up (berth serve) once");
         anyhow::ensure!(
             waiting == 0,
-            "the database is {waiting} changes behind this version: run scripts/up (berth serve) once"
+            "the database lacks {waiting} migrations of this version: run scripts/up (berth serve) once"
         );
         Ok(())
     }
@@ -232,7 +229,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", dir.path().join("berth.db").display());
         let (first, all) = (1, u32::try_from(migrations::Migrator::migrations().len()).unwrap());
-        for (applied, said) in [(0, "no Berth in the database yet"), (first, "behind this version")] {
+        for (applied, said) in [(0, "database is empty"), (first, "migrations of this version")] {
             let db = Db::connect(&url, IfMissing::Create).await.unwrap();
             migrations::Migrator::up(&db.writer, Some(applied)).await.unwrap();
             for _ in 0..2 {

@@ -141,8 +141,9 @@ impl Domains {
     /// Claims a name for `instance`. The claim has no effect until it is proven, and other accounts may claim the same
     /// name.
     ///
-    /// # Errors `Invalid` for a name that cannot be registered or belongs to this server; `Conflict` when this instance
-    /// has already claimed it, or has the most domains allowed.
+    /// # Errors
+    /// `Invalid` for a name that cannot be registered or belongs to this server; `Conflict` when this instance has
+    /// already claimed it, or has the most domains allowed.
     pub async fn claim(&self, instance: &Instance, typed: &str) -> Result<Domain> {
         let hosts = &self.0.hosts;
         let own = [hosts.apex.as_str(), hosts.app.as_str(), hosts.instances.as_str()];
@@ -179,9 +180,10 @@ impl Domains {
 
     /// Looks up the proof in DNS at the owner's request, and returns the domain in its new state.
     ///
-    /// # Errors `NotFound` when the instance has no such domain; `TooMany` within five seconds of the last check;
-    /// `Conflict` when the proof is missing, or another account has proven the name and can still prove it;
-    /// `Unavailable` when DNS does not answer.
+    /// # Errors
+    /// `NotFound` when the instance has no such domain; `TooMany` within five seconds of the last check; `Conflict`
+    /// when the proof is missing, or another account has proven the name and can still prove it; `Unavailable` when DNS
+    /// does not answer.
     pub async fn check(&self, instance: &Instance, id: DomainId) -> Result<Domain> {
         let domain = self.find(instance.id, id).ok_or(Error::NotFound)?;
         let now = self.0.clock.now();
@@ -252,7 +254,7 @@ impl Domains {
     /// The virtual host for a host name outside this server's own domains. Answered from memory; called for every
     /// request.
     #[must_use]
-    pub fn entrance(&self, host: &str) -> Option<VirtualHost> {
+    pub fn virtual_host(&self, host: &str) -> Option<VirtualHost> {
         // Routing trusts stored proofs, never the current DNS: an A record that points here proves nothing, since
         // anyone can point a name at any address (DNS rebinding).
         let name = rules::normal(Hosts::without_port(host));

@@ -29,7 +29,7 @@ impl Edge {
         let is_own = program.is_some_and(|program| program.port.is_none());
         let admit = |visitor: &Visitor| match visitor {
             Visitor::Guest(_) | Visitor::Stranger if !is_own => AccessDecision::Refused,
-            visitor => sharing.admit(visitor, &host.instance, path),
+            visitor => sharing.decide_access(visitor, &host.instance, path),
         };
         let is_public = admit(&Visitor::Stranger) != AccessDecision::Refused;
         let origin_allowed = cross_origin::is_allowed(parts, &host.virtual_host.origin);

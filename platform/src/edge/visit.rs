@@ -61,7 +61,7 @@ impl Visit {
             }
             (_, None) => false,
         };
-        session_is_valid && self.admission_now() != AccessDecision::Refused
+        session_is_valid && self.access_now() != AccessDecision::Refused
     }
 
     /// Completes when the visit is no longer valid, up to [`REVALIDATE_EVERY`] later.
@@ -76,10 +76,11 @@ impl Visit {
 
     /// Wakes the instance for this visit. Does not wait until the instance is awake.
     ///
-    /// # Errors When this visitor may not wake the instance, or strangers have woken it too often in the last hour.
+    /// # Errors
+    /// When this visitor may not wake the instance, or strangers have woken it too often in the last hour.
     pub(super) async fn wake(&self) -> Result<(), EdgeRefusal> {
         // Access is decided anew: a long-lived connection may wake the instance long after the visit began.
-        if self.admission_now() != AccessDecision::Wakes {
+        if self.access_now() != AccessDecision::Wakes {
             return Err(EdgeRefusal::AsleepToVisitors(None));
         }
         // A visit to an instance that is already waking consumes nothing of the strangers' rate limit.
@@ -123,8 +124,8 @@ impl Visit {
         }
     }
 
-    fn admission_now(&self) -> AccessDecision {
-        self.edge.app.sharing.admit(&self.visitor, &self.instance, &self.path)
+    fn access_now(&self) -> AccessDecision {
+        self.edge.app.sharing.decide_access(&self.visitor, &self.instance, &self.path)
     }
 
     fn is_waking_or_awake(&self) -> bool {

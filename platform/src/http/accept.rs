@@ -1,15 +1,15 @@
-//! Content negotiation: whether a browser or a program sends the request, by its Accept header.
+//! Content negotiation (RFC 9110 12): whether the client is a browser or a program, by its Accept header.
 
 use axum::http::{HeaderMap, header};
 
-/// Whether the request accepts HTML. Browsers name it; programs send `*/*` or nothing.
+/// Whether the request accepts HTML. Browsers name `text/html`; programs send `*/*` or nothing.
 #[must_use]
 pub fn accepts_html(headers: &HeaderMap) -> bool {
     let html = |line: &str| line.to_ascii_lowercase().contains("text/html");
     headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok()).any(html)
 }
 
-/// Whether an error is rendered as a page. A form's error is one as well; the API's never is.
+/// Whether an error is rendered as a page: for browsers, except below `/api/`.
 pub fn wants_page(path: &str, headers: &HeaderMap) -> bool {
     // A browser that opens an address of the API still gets JSON.
     !path.starts_with("/api/") && accepts_html(headers)

@@ -1,5 +1,5 @@
-//! Static files, embedded in the binary. The app host, the apex and the instances' hosts serve them through the same
-//! function.
+//! Static assets, embedded in the binary and served under fingerprinted names. The app host, the apex and the
+//! instances' hosts serve them through the same function.
 
 use axum::extract::Path;
 use axum::http::header;
@@ -13,8 +13,8 @@ use crate::error::Error;
 #[folder = "$CARGO_MANIFEST_DIR/../pages/static"]
 struct AssetFiles;
 
-/// The name under which a file is served: `berth.1a2b3c4d.css`, with a hash of its content, so that browsers may
-/// cache it for good.
+/// The fingerprinted name of a file: `berth.1a2b3c4d.css`, with a hash of its content, so that browsers may cache it
+/// forever (cache busting).
 ///
 /// # Panics
 /// When there is no such file: templates name only files that exist, and a test renders them all.
@@ -42,16 +42,15 @@ pub async fn show(Path(path): Path<String>) -> Response {
     serve(&path)
 }
 
-/// Serves a file by the part of its address after the folder of assets. Only a name with the present hash is
-/// cacheable.
+/// Serves a file by the part of its address after the folder of assets. Only a name with the current hash is cacheable.
 #[must_use]
 pub fn serve(path: &str) -> Response {
-    // First with the hash taken off, then as the whole name: a file may have two dots of its own.
+    // First without the hash, then as the whole name: a file may have two dots of its own.
     let (plain, asked) = split(path);
     let found = AssetFiles::get(&plain).map(|file| (asked, file)).or_else(|| Some((None, AssetFiles::get(path)?)));
     let Some((asked, file)) = found else { return Problem::from(Error::NotFound).into_response() };
-    // An old page may ask for the file of the version before. It gets the present one, and must not cache it under
-    // that name.
+    // A page of the previous version may request its old fingerprint. It gets the current file, which must not be
+    // cached under the old name.
     let kept = if asked == Some(&hash(&file)) { "public, max-age=31536000, immutable" } else { "no-cache" };
     ([(header::CONTENT_TYPE, content_type(&plain)), (header::CACHE_CONTROL, kept)], file.data).into_response()
 }

@@ -1,4 +1,4 @@
-//! Formatting for people: states of instances, times, durations and amounts of money in words. Pure.
+//! View formatting: states of instances, times, durations and amounts of money in words. Pure.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,11 +16,11 @@ pub struct StateView {
     pub lamp: &'static str,
     /// One or two words.
     pub headline: &'static str,
-    /// Since when it is in this state.
+    /// When this state began.
     pub since: Moment,
-    /// Why, as a phrase that follows the time: "idle".
+    /// The cause, as a phrase that follows the time: "idle".
     pub cause: &'static str,
-    /// What that means for the person, in a sentence.
+    /// The consequence for the owner, in a sentence.
     pub meaning: String,
     pub can_wake: bool,
     pub can_sleep: bool,
@@ -216,8 +216,8 @@ pub fn grouped(number: i64) -> String {
     format!("{}{}", if number < 0 { "-" } else { "" }, groups.join("\u{2009}"))
 }
 
-/// Amounts of one column in dollars with the same number of decimals: enough to show each exactly, or two digits of
-/// the smallest.
+/// Amounts of one column in dollars with the same number of decimals: enough to show each exactly, or two significant
+/// digits of the smallest.
 #[must_use]
 pub fn column(nanodollars: &[i64]) -> Vec<String> {
     let amounts = || nanodollars.iter().map(|amount| amount.unsigned_abs()).filter(|amount| *amount > 0);
@@ -234,7 +234,7 @@ pub fn about(nanodollars: i64) -> String {
     column(&[nanodollars]).remove(0)
 }
 
-/// The same for an amount that can be spent: rounded down, so that it never promises more than there is.
+/// Like [`about`], for an amount that can be spent: rounded down, so that it never promises more than there is.
 #[must_use]
 pub fn at_least(nanodollars: i64) -> String {
     const CENT: i64 = 10_000_000;
@@ -289,7 +289,7 @@ fn name_of_month(number: &str) -> Option<&'static str> {
     MONTHS.get(number.parse::<usize>().ok()?.checked_sub(1)?).copied()
 }
 
-/// Text as a value in a query. Everything but unreserved characters is percent-encoded (RFC 3986 2.3).
+/// Percent-encodes a text as a value in a query string: everything but unreserved characters (RFC 3986 2.3).
 #[must_use]
 pub fn query_value(text: &str) -> String {
     let escape = |byte: u8| match byte {

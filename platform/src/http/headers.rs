@@ -12,13 +12,13 @@ use crate::hosts::Hosts;
 pub struct SecurityHeaders(Vec<(HeaderName, HeaderValue)>);
 
 impl SecurityHeaders {
-    /// For the app host: its forms are sent to itself only.
+    /// For the app host: `form-action` allows the host itself only.
     #[must_use]
     pub fn app(hosts: &Hosts) -> Self {
         Self::new(hosts, "'self'")
     }
 
-    /// For the apex: its one form is sent to the app host.
+    /// For the apex: `form-action` allows the app host, to which its one form is sent.
     #[must_use]
     pub fn apex(hosts: &Hosts) -> Self {
         Self::new(hosts, &hosts.app_origin())
@@ -26,8 +26,7 @@ impl SecurityHeaders {
 
     fn new(hosts: &Hosts, form_action: &str) -> Self {
         let mut headers = Self::everywhere(form_action);
-        // On localhost HSTS would force https on every other program of this machine, for a year and with every
-        // subdomain.
+        // On localhost HSTS would force https on every other local server, for a year and with every subdomain.
         if hosts.apex != "localhost" && !hosts.apex.ends_with(".localhost") {
             headers.0.push(fixed("strict-transport-security", "max-age=31536000; includeSubDomains"));
         }
@@ -63,7 +62,7 @@ impl SecurityHeaders {
         for (name, value) in &self.0 {
             response.insert(name.clone(), value.clone());
         }
-        // Handlers that allow caching have said so; everything else may be private.
+        // Handlers that allow caching set the header themselves; every other response may be private.
         response.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
 }

@@ -1,6 +1,6 @@
-//! Instance tokens: the bearer authentication of programs inside an instance.
+//! Instance tokens: the bearer tokens by which programs inside an instance authenticate.
 //!
-//! The quota proxy (`llm`) and the instance API (`instance_api`) both stand on it, and on nothing of each other.
+//! The quota proxy (`llm`) and the instance API (`instance_api`) both use it, and import nothing of each other.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use tokio::sync::watch;
 use crate::instances::{Instance, InstanceStatus, Instances, Wish};
 use crate::secrets;
 
-/// The reason why a caller is not let in.
+/// Why authentication failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
-    /// No token, an unknown one, or one that came from another address than its instance's.
+    /// No token, an unknown token, or a token from another address than its instance's.
     Invalid,
     /// The instance is suspended or removed, although its container still runs.
     Closed { wish: Wish },
 }
 
-/// The instance that `headers` and the address of `peer` authenticate.
+/// Authenticates a caller by its token and its network address, and returns its instance.
 ///
 /// Official SDKs send the token as `Authorization: Bearer`, as `x-api-key`, or as both, which must then be equal.
 ///
@@ -33,9 +33,9 @@ pub fn authenticate(instances: &Instances, headers: &HeaderMap, peer: SocketAddr
     if may_call(wish) { Ok(instance) } else { Err(TokenError::Closed { wish }) }
 }
 
-/// Completes when the instance that `status` belongs to may make no more calls.
+/// Completes when the instance of `status` is no longer allowed to call: it was suspended, is leaving, or was removed.
 pub async fn until_revoked(mut status: watch::Receiver<InstanceStatus>) {
-    // An error means that the instance is forgotten, so it may make no more calls either.
+    // An error means that the instance was deleted, so it may not call either.
     let _ = status.wait_for(|status| !may_call(status.wish)).await;
 }
 
@@ -43,7 +43,7 @@ fn may_call(wish: Wish) -> bool {
     !wish.is_closed()
 }
 
-/// Whether `peer` is the instance's own address. A token that leaked out of its container is worthless elsewhere.
+/// Whether `peer` is the instance's own address: a token that leaked from its container is useless elsewhere.
 fn is_at_home(instance: &Instance, peer: SocketAddr) -> bool {
     // A dual-stack listener reports IPv4 peers as `::ffff:a.b.c.d`.
     let is_at_home = peer.ip().to_canonical() == IpAddr::V4(instance.address());
@@ -53,7 +53,7 @@ fn is_at_home(instance: &Instance, peer: SocketAddr) -> bool {
     is_at_home
 }
 
-/// The one token in `headers`. `None` also where there are several that differ: two readers could choose differently.
+/// The token in `headers`. `None` also when several differ, because two parsers could choose differently.
 fn token(headers: &HeaderMap) -> Option<&str> {
     let single = |name| {
         let mut values = headers.get_all(name).iter();

@@ -1,4 +1,4 @@
-//! The one JSON shape of every list of the API: the items, and where the next page is.
+//! Pagination: the JSON shape of every list of the API, with its items and a link to the next page.
 
 use serde::Serialize;
 
@@ -8,19 +8,19 @@ pub struct ListView<T> {
     pub items: Vec<T>,
     /// Path and query of the next page, to be requested as it is; `null` on the last page.
     pub next: Option<String>,
-    /// How many items there may be at most; absent where nothing but time limits them.
+    /// The maximum number of items; absent for a list that grows without a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
 }
 
 impl<T> ListView<T> {
-    /// A list that has one page, because an account may have no more than `limit` items.
+    /// A list with a single page, because an account may have at most `limit` items.
     #[must_use]
     pub fn complete(items: Vec<T>, limit: usize) -> Self {
         Self { items, next: None, limit: Some(limit) }
     }
 
-    /// One page of a list without an end; `next` leads to the page after it.
+    /// One page of a list of any length; `next` links to the page after it.
     #[must_use]
     pub fn page(items: Vec<T>, next: Option<String>) -> Self {
         Self { items, next, limit: None }

@@ -1,6 +1,6 @@
-//! Live updates: the state of an instance as server-sent events, for the dashboard and the edge's waiting page.
-//! Watching is not activity and never wakes. A stream ends with the session it was opened with, and in any case after
-//! half an hour.
+//! Live updates: the status of an instance as server-sent events (SSE), for the dashboard and the edge's waiting page.
+//! Watching is no activity and never wakes. A stream ends with the session that opened it, and after half an hour in
+//! any case.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,20 +17,20 @@ use tokio_stream::wrappers::WatchStream;
 use crate::error::Error;
 use crate::instances::{Instance, InstanceStatus};
 
-/// How many watchers one instance may have at a time: these streams and the requests held until it is awake,
-/// together.
+/// Maximum number of concurrent watchers of one instance: these streams and the requests held by the edge, together.
 pub const WATCHERS: usize = 100;
-/// How often a stream checks that its session is still valid: how long an ended session sees events at most.
+/// Interval at which a stream checks its session, and so the longest time for which an ended session still receives
+/// events.
 const SESSION_CHECK: Duration = Duration::from_secs(5);
-/// After this the browser reconnects by itself; it bounds what a forgotten tab holds.
+/// Maximum lifetime of a stream. The browser reconnects by itself; a forgotten tab holds a stream no longer than this.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
-/// How often a message is rebuilt without a change of state: the ledger's times in it go on by themselves.
+/// Interval at which a message is rebuilt without a change of status: the ledger in it changes without one.
 const AGAIN: Duration = Duration::from_secs(15);
-/// Shorter than the idle timeouts of common proxies, so that they keep the connection.
+/// Keep-alive interval, shorter than the idle timeouts of common proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Streams the state now and after each change, as built by `message`, while `may_watch` holds. A message equal to
-/// the one before is not sent.
+/// Streams the current status and every change, as built by `message`, while `may_watch` holds. A message equal to the
+/// previous one is not sent.
 ///
 /// # Errors
 /// `TooMany` when the instance has too many watchers.
@@ -43,13 +43,13 @@ where
     M: Serialize,
     F: Future<Output = bool> + Send + 'static,
 {
-    // Not atomic: streams that open at the same moment may exceed it by a few.
+    // Check-then-act without a lock: streams that open concurrently may exceed the limit by a few.
     if instance.watchers() > WATCHERS {
         let message = "Too many pages watch this instance. Close some of them.".to_owned();
         return Err(Error::TooMany { message, retry_after: Duration::from_secs(30) });
     }
     let watched = Arc::clone(instance);
-    // The watch channel reports changes of state only; the ledger has no channel, so it is looked at in intervals.
+    // The watch channel reports changes of status only. The awake report has no channel, so it is polled.
     let again = stream::unfold(watched, |instance| async {
         tokio::time::sleep(AGAIN).await;
         Some((instance.status(), instance))
@@ -57,7 +57,7 @@ where
     let mut told = String::new();
     let event = move |status| {
         let text = serde_json::to_string(&message(status)).expect("words and times are always JSON");
-        // The ticks mostly find nothing new, and an event without news would redraw the page for nothing.
+        // Most polls find no change, and an event without a change would redraw the page.
         let news = text != told;
         told.clone_from(&text);
         std::future::ready(news.then(|| Ok::<_, Infallible>(Event::default().data(text))))

@@ -1,6 +1,6 @@
-//! What the HTTP layers share: problem responses (RFC 9457), content negotiation, static assets, security headers,
-//! rendered pages, live updates as server-sent events, instances' tokens, and formatting for people. It stands above
-//! the modules and below the layers, so that no layer needs another.
+//! Shared HTTP building blocks: problem responses (RFC 9457), content negotiation, static assets, security headers,
+//! rendered pages, server-sent events, instance tokens, and formatting for people. The folder is above the modules and
+//! below the HTTP layers, so that no layer imports another.
 
 pub mod accept;
 pub mod alarm_view;

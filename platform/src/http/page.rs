@@ -1,4 +1,4 @@
-//! A rendered template as an HTML response.
+//! HTML responses: an askama template, rendered when the response is built.
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};

@@ -20,18 +20,18 @@ use crate::error::Error;
 /// The result of a handler.
 pub type HandlerResult<T = Response> = Result<T, Problem>;
 
-/// An error on its way to the client. It becomes a response without a body, and [`show`] fills that in once it knows
-/// what the request accepts.
+/// An error response. As `IntoResponse` it has a status and no body; the middleware [`show`] adds the body in the
+/// format that the request accepts.
 #[derive(Clone, Debug)]
 pub struct Problem {
     pub status: StatusCode,
-    /// Stable, for programs: `not_found`, `too_many`, ..
+    /// A stable identifier for programs: `not_found`, `too_many`, ..
     pub code: &'static str,
     /// A few words; the page's headline.
     pub title: &'static str,
     /// One or two sentences for the person.
     pub detail: String,
-    /// The form or JSON field to blame.
+    /// The form or JSON field that caused the error.
     pub field: Option<&'static str>,
     retry_after: Option<Duration>,
     /// Logged once by [`show`], and never shown.
@@ -51,8 +51,8 @@ impl Problem {
         Self { retry_after: Some(wait), ..self }
     }
 
-    /// Turns an error that the person can correct into a problem shown beside the form. Other errors go on as they
-    /// are.
+    /// Turns an error that the user can correct into a problem shown beside the form. Other errors are returned as
+    /// errors.
     pub fn in_place(error: Error) -> HandlerResult<Self> {
         match error {
             Error::Invalid { .. } | Error::Conflict(_) | Error::Forbidden(_) | Error::TooMany { .. } => {
@@ -64,7 +64,7 @@ impl Problem {
         }
     }
 
-    /// This problem's status and headers around `body`.
+    /// A response with this problem's status and headers, and `body`.
     pub fn with(&self, body: impl IntoResponse) -> Response {
         let mut response = (self.status, body).into_response();
         if let Some(wait) = self.retry_after {
@@ -79,7 +79,7 @@ impl Problem {
     pub fn page(&self, request: &str) -> Response {
         let status = self.status.as_u16();
         let page = ErrorPage { status, title: self.title, detail: &self.detail, request };
-        // When even the error page does not render, its sentence is still better than an empty response.
+        // If the error page itself fails to render, its sentence is sent alone.
         self.with(Html(page.render().unwrap_or_else(|_| self.detail.clone())))
     }
 
@@ -106,8 +106,8 @@ impl Problem {
         response
     }
 
-    /// The problem for a bare error status, which axum's own extractors answer with: a body that cannot be read,
-    /// mostly.
+    /// The problem for an error status without a problem body, which axum's extractors return, mostly for an unreadable
+    /// body.
     fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::PAYLOAD_TOO_LARGE => {
@@ -185,7 +185,7 @@ pub async fn show(State(clock): State<Clock>, request: Request, next: Next) -> R
 }
 
 fn problem_in(response: &Response) -> Option<Problem> {
-    // A handler's own problem travels in the extensions.
+    // A handler's own problem is in the response's extensions.
     if let Some(problem) = response.extensions().get::<Problem>() {
         return Some(problem.clone());
     }

@@ -1,4 +1,4 @@
-//! Alarms: webhooks that an instance schedules for itself, once or by a cron pattern.
+//! The alarms endpoints: webhooks that an instance schedules for itself, once or by a cron pattern.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -39,7 +39,7 @@ struct AlarmBody {
     path: Option<String>,
 }
 
-/// RFC 3339, or seconds since 1970.
+/// RFC 3339 text, or seconds since the Unix epoch.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum AlarmTime {
@@ -54,7 +54,7 @@ async fn list(State(app): State<App>, CallingInstance(instance): CallingInstance
     Ok(Json(json!({ "alarms": alarms, "most": MAX_ALARMS })))
 }
 
-/// `PUT /alarms/NAME`: sets the alarm, and replaces one of the same name.
+/// `PUT /alarms/NAME`: sets the alarm, replacing one of the same name. Idempotent.
 async fn set(
     State(app): State<App>,
     CallingInstance(instance): CallingInstance,
@@ -62,7 +62,7 @@ async fn set(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let body = body.map_err(|refused| Problem::new(refused.status(), "too_large", "Too large", EXPECTED_BODY))?;
-    // Not axum's `Json` extractor: no content type is required, and the error says what an alarm looks like.
+    // Not axum's `Json` extractor: no content type is required, and the error describes an alarm.
     let body: AlarmBody = serde_json::from_slice(&body)
         .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "malformed", "Not understood", EXPECTED_BODY))?;
     let schedule = body.schedule()?;

@@ -1,4 +1,4 @@
-//! Declared jobs: an instance asks to stay awake while a program of its own runs.
+//! The jobs endpoints: an instance declares a job that keeps it awake while a program of its own runs.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn list(State(app): State<App>, CallingInstance(instance): CallingInstance
     Json(JobList { jobs: app.instances.jobs(&instance) })
 }
 
-/// `PUT /jobs/NAME` with `{"for_seconds": N}`: keeps the instance awake for that long, or until the job is ended.
+/// `PUT /jobs/NAME` with `{"for_seconds": N}`: keeps the instance awake for at most that long, or until the job ends.
 async fn declare(
     State(app): State<App>,
     CallingInstance(instance): CallingInstance,

@@ -27,7 +27,7 @@ pub fn router(app: App) -> Router {
     Router::new().merge(jobs::routes()).merge(alarms::routes()).merge(budget::routes()).with_state(app)
 }
 
-/// The instance that makes a request, proven by its token and its address.
+/// The instance that makes a request, authenticated by its token and its address.
 struct CallingInstance(Arc<Instance>);
 
 impl FromRequestParts<App> for CallingInstance {
@@ -52,7 +52,7 @@ impl From<Problem> for ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        // No middleware logs errors on this listener, so the cause is logged where it is turned into a response.
+        // No middleware logs errors on this listener, so the cause is logged where it becomes a response.
         if let Error::Internal(cause) = &error {
             tracing::error!(error = format!("{cause:#}"), "a request of the instance API failed");
         }

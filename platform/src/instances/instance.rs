@@ -41,7 +41,7 @@ pub struct Instance {
 }
 
 /// The reconciler's mutable state of an instance. Its mutex is held for short critical sections only and never across
-/// an await. Lock order: this mutex first, then the status channel.
+/// an await. Lock order: the index of instances, this mutex, the status channel.
 pub(super) struct InstanceState {
     pub terms: InstanceSettings,
     /// The sleep policy that results from `terms` and the size's defaults.

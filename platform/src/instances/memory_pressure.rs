@@ -12,7 +12,7 @@ use crate::containers::HostLoad;
 use crate::db::InstanceId;
 
 /// Polling interval of the host's load.
-const LOOK: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Memory pressure (PSI `some avg10`, in percent) from which instances are evicted.
 const PRESSURE_PERCENT: f64 = 10.0;
 /// Maximum number of evictions in one round: memory is freed with a delay, and may be more than estimated.
@@ -61,7 +61,7 @@ impl MemoryReserve {
 impl Instances {
     /// Polls the host's load until the task is aborted: samples processor time, and evicts when memory runs short.
     pub(super) async fn follow_load(self) {
-        let mut look = tokio::time::interval(LOOK);
+        let mut look = tokio::time::interval(POLL_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             look.tick().await;
@@ -77,7 +77,7 @@ impl Instances {
 
     /// Admission control: waits for one of the concurrent starts and for free memory. The permit must be held until the
     /// start is over. `None`: no memory was freed in time.
-    pub(super) async fn admit_start(&self) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn await_start_permit(&self) -> Option<SemaphorePermit<'_>> {
         let turn = self.0.memory.starts.acquire().await.expect("it is never closed");
         let room = async {
             // Fails open: a host that cannot report its load must not block every start.

@@ -25,7 +25,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use deletion::BurialOutcome;
+pub use deletion::MarkOutcome;
 pub use in_flight::{TrafficFlow, WorkInFlight};
 use index::InstanceIndex;
 pub use instance::Instance;
@@ -36,7 +36,7 @@ pub use settings::InstanceSettings;
 use store::NewInstance;
 pub use upgrade::UpgradeOutcome;
 pub use work::{DeclaredJob, LastWork, Work};
-pub use work_tally::{AwakeLedger, OpenWork};
+pub use work_tally::{AwakeReport, OpenWork};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, InstanceSize};
@@ -131,7 +131,7 @@ impl Instances {
         Ok(instances)
     }
 
-    /// Inserts a new instance row for `account` in the caller's transaction. Call [`Instances::admit`] after the
+    /// Inserts a new instance row for `account` in the caller's transaction. Call [`Instances::load_committed`] after the
     /// commit: the cache is filled only with committed rows.
     ///
     /// # Errors
@@ -149,7 +149,7 @@ impl Instances {
     ///
     /// # Errors
     /// `NotFound` when the instance has no row. After a database error the next reconciliation round retries.
-    pub async fn admit(&self, id: InstanceId) -> Result<Arc<Instance>> {
+    pub async fn load_committed(&self, id: InstanceId) -> Result<Arc<Instance>> {
         let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
         let instance = match self.by_id(id) {
             None => self.learn(record),
@@ -177,7 +177,7 @@ impl Instances {
                 instance.with_state(|state| state.wished_at < Some(record.asked.at) || state.terms != record.terms)
             };
             if known.is_none_or(is_newer) {
-                self.admit(record.id).await?;
+                self.load_committed(record.id).await?;
             }
         }
         Ok(())
@@ -227,11 +227,11 @@ impl Instances {
         self.known(|known| known.by_id.values().filter(|i| i.fact() == Fact::Awake).count())
     }
 
-    /// The awake ledger: the work that keeps the instance awake, or its last work and the time since which it is idle.
+    /// The awake report: the work that keeps the instance awake, or its last work and the time since which it is idle.
     #[must_use]
-    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
-        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
-        AwakeLedger { jobs: self.jobs(instance), ..ledger }
+    pub fn awake_report(&self, instance: &Instance) -> AwakeReport {
+        let report = instance.work.report(self.0.clock.now(), instance.is_up(), instance.policy());
+        AwakeReport { jobs: self.jobs(instance), ..report }
     }
 
     /// The latest transitions, newest first.

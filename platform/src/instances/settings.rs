@@ -33,8 +33,9 @@ impl Instances {
         if !store::set_terms(&tx, instance.id, &terms).await? {
             return Err(Error::NotFound);
         }
+        // The cache is refreshed from the committed row, as after a change by another process: one path for both.
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 
@@ -52,7 +53,7 @@ impl Instances {
             return Err(Error::NotFound);
         }
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 }

@@ -39,7 +39,7 @@ impl Instances {
     }
 
     /// Suspends the instance of `account`: stops it and refuses wake requests. Runs in the caller's transaction; call
-    /// [`Instances::admit`] after the commit. Idempotent: without an instance it does nothing.
+    /// [`Instances::load_committed`] after the commit. Idempotent: without an instance it does nothing.
     pub async fn suspend_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
         self.wish_in(tx, account, Wish::Suspended, Cause::OperatorAsked, &ALL_WISHES).await
     }
@@ -63,11 +63,11 @@ impl Instances {
         store::set_renew_at(&tx, instance.id, asked.at).await?;
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
-            refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
+            refuse_unless_wakeable(self.load_committed(instance.id).await?.wish(), cause)?;
             return Err(Error::Conflict(BOTH_ASKED.into()));
         }
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 
@@ -77,7 +77,7 @@ impl Instances {
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
             // The cached wish was stale: a concurrent suspension or removal replaced it in the database.
-            refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
+            refuse_unless_wakeable(self.load_committed(instance.id).await?.wish(), cause)?;
             return Err(Error::Conflict(BOTH_ASKED.into()));
         }
         tx.commit().await?;
@@ -102,7 +102,7 @@ impl Instances {
     }
 }
 
-const BOTH_ASKED: &str = "Somebody else asked at the same moment. Please try again.";
+const BOTH_ASKED: &str = "Another change was requested at the same moment. Please try again.";
 
 pub(super) const ALL_WISHES: [Wish; 6] =
     [Wish::Available, Wish::Frozen, Wish::Stopped, Wish::Removed, Wish::Suspended, Wish::Leaving];
@@ -115,16 +115,16 @@ fn may_replace(cause: Cause) -> Vec<Wish> {
 fn refuse_unless_wakeable(wish: Wish, cause: Cause) -> Result<()> {
     match (wish, cause) {
         (Wish::Suspended, Cause::OperatorAsked) => {
-            Err(Error::Forbidden("This account is suspended. Restore it first: berth user restore HANDLE.".into()))
+            Err(Error::Forbidden("This account is suspended. First lift the suspension: berth user restore HANDLE.".into()))
         }
         (Wish::Suspended, _) => {
             Err(Error::Forbidden("This account is suspended. Ask the operator of this server why.".into()))
         }
         (Wish::Leaving, Cause::OperatorAsked) => {
-            Err(Error::Forbidden("This account leaves. Keep it first: berth user keep HANDLE.".into()))
+            Err(Error::Forbidden("This account is scheduled for deletion. First cancel that: berth user cancel-deletion HANDLE.".into()))
         }
         (Wish::Leaving, _) => Err(Error::Forbidden(
-            "This account leaves, and its instance sleeps until its files are destroyed. Log in to keep it.".into(),
+            "This account is scheduled for deletion, and its instance sleeps until its files are destroyed. Log in to cancel that.".into(),
         )),
         (Wish::Removed, cause) if cause != Cause::OperatorAsked => Err(Error::Forbidden(
             "The operator removed this instance's container. Its files are kept; ask the operator to wake it.".into(),

@@ -49,7 +49,8 @@ struct TokenCount {
 impl QuotaProxy {
     /// Holds the upper bound of the cost of `call`. `demand` is that bound by the bytes of its body.
     ///
-    /// # Errors `Refused`, `RefusedAtAnyLength`.
+    /// # Errors
+    /// `Refused`, `RefusedAtAnyLength`.
     pub(super) async fn admit_model(
         &self,
         call: &RoutedCall,

@@ -119,7 +119,8 @@ impl ProviderCall {
     /// A call is retried only where the provider stated that it did not process the call: with another key after a
     /// refused key, and once when the provider requests a retry. All other retries are left to the client's SDK.
     ///
-    /// # Errors See [`CallFailure`].
+    /// # Errors
+    /// See [`CallFailure`].
     pub async fn send(&self, mode: ResponseMode) -> Result<reqwest::Response, CallFailure> {
         let (clock, keys) = (&self.context.clock, &self.endpoint.keys);
         if self.endpoint.is_unreachable(clock.monotonic()) {

@@ -74,8 +74,9 @@ impl ProviderEndpoint {
 
     /// The URL of `path` at this provider.
     ///
-    /// # Errors `NoSuchPath` when URL normalization changes `path`, although it was checked before;
-    /// `UpstreamUnreachable` without a valid base URL.
+    /// # Errors
+    /// `NoSuchPath` when URL normalization changes `path`, although it was checked before; `UpstreamUnreachable`
+    /// without a valid base URL.
     pub fn url(&self, path: &UpstreamPath) -> Result<Url, ProxyError> {
         let mut url = self.base.clone().ok_or(ProxyError::UpstreamUnreachable)?;
         let expected = format!("{}{}", url.path().trim_end_matches('/'), path.path());

@@ -68,6 +68,7 @@ async fn of_database(opened: anyhow::Result<Opened>) -> Vec<Finding> {
     findings
 }
 
+/// Whether a program accepts connections on a bridge's address. A connect does not tell which program it is.
 async fn quota_proxy(gateway: Ipv4Addr, port: u16) -> Finding {
     let address = SocketAddr::from((gateway, port));
     match timeout(TRY, TcpStream::connect(address)).await {
@@ -75,13 +76,14 @@ async fn quota_proxy(gateway: Ipv4Addr, port: u16) -> Finding {
         _ => Finding::broken(
             "quota proxy",
             format!(
-                "nothing listens on {address}, so instances there make no AI calls. berth serve does once the \
-                 provisioner has made the bridge; when another program has the port, set BERTH_QUOTA_PORT."
+                "nothing listens on {address}, so instances on that bridge cannot make AI calls. berth serve listens once the \
+                 provisioner has created the bridge; if another program uses the port, set BERTH_QUOTA_PORT."
             ),
         ),
     }
 }
 
+/// Whether a program accepts connections on `address`; `command` is the remedy.
 async fn listener(subject: &'static str, address: SocketAddr, command: &str) -> Finding {
     match timeout(TRY, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Finding::fine(subject, format!("listens on {address}")),

@@ -139,7 +139,8 @@ impl OwnKeys {
 
     /// Stores a key as typed by its owner, replacing an earlier one for the same provider. The next call uses it.
     ///
-    /// # Errors `Invalid` when the text cannot be a key; `NotFound` for a provider that is not in the settings.
+    /// # Errors
+    /// `Invalid` when the text cannot be a key; `NotFound` for a provider that is not in the settings.
     pub async fn set(&self, owner: KeyOwner<'_>, provider: &str, typed: &str) -> Result<()> {
         let OwnKeysInner { db, clock, keys, providers, .. } = &*self.0;
         if !providers.iter().any(|known| known == provider) {
@@ -219,7 +220,8 @@ impl OwnKeys {
 impl CallKey {
     /// Decrypts the key. It may be written only into the head of a call.
     ///
-    /// # Errors When the key was encrypted under another `BERTH_SECRET`.
+    /// # Errors
+    /// When the key was encrypted under another `BERTH_SECRET`.
     pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, UnsealError> {
         self.own_keys.0.keys.open(&associated_data(&self.id), &self.stored.sealed)
     }

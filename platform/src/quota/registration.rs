@@ -29,7 +29,7 @@ impl Module for QuotaModule {
 
     async fn doctor_findings(&self) -> Vec<Finding> {
         match self.quota.disagreements().await {
-            Ok(wrong) if wrong.is_empty() => vec![Finding::fine("money", "the books agree".into())],
+            Ok(wrong) if wrong.is_empty() => vec![Finding::fine("money", "receipts and their sums agree".into())],
             Ok(wrong) => wrong.into_iter().map(|sentence| Finding::broken("money", sentence)).collect(),
             Err(error) => vec![Finding::broken("money", error.to_string())],
         }

@@ -142,13 +142,13 @@ impl Sharing {
 
     /// Decides the access of `visitor` to `path` of `instance`. Answered from memory; called for every request.
     #[must_use]
-    pub fn admit(&self, visitor: &Visitor, instance: &Instance, path: &str) -> AccessDecision {
+    pub fn decide_access(&self, visitor: &Visitor, instance: &Instance, path: &str) -> AccessDecision {
         // An instance that is suspended, removed or scheduled for deletion is closed: its shares have no effect.
         if *visitor != Visitor::Owner && instance.status().wish.is_closed() {
             return AccessDecision::Refused;
         }
         let shares = self.of(instance.id);
-        rules::admit(visitor, path, shares.iter().map(|share| (share.path.as_str(), &share.audience)))
+        rules::decide_access(visitor, path, shares.iter().map(|share| (share.path.as_str(), &share.audience)))
     }
 
     /// Whether a share of `instance` allows the account `handle` to log in on the instance's host.

@@ -1,5 +1,4 @@
-//! Access control of the routes: each row of the route table has an access level, enforced here before its handler
-//! runs.
+//! Authorization middleware: each row of the route table has an access level, enforced here before its handler runs.
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -16,11 +15,11 @@ use crate::http::problem::HandlerResult;
 /// The access level of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLevel {
-    /// Needs nothing.
+    /// Needs no cookie.
     Public,
-    /// Needs the cookie of a sign-up under way. Whether that sign-up is still valid is decided by `accounts`.
+    /// Needs the cookie of a sign-up in progress. `accounts` decides whether that sign-up is still valid.
     SigningUp,
-    /// Needs the cookie of a log-in under way. Whether that log-in is still valid is decided by `accounts`.
+    /// Needs the cookie of a log-in in progress. `accounts` decides whether that log-in is still valid.
     LoggingIn,
     /// Needs a session. Accepts an account that is scheduled for deletion.
     LoggedIn,
@@ -37,8 +36,8 @@ pub struct RouteGuard {
     pub access: AccessLevel,
 }
 
-/// Passes the request on with its [`Session`] as an extension. A browser that may not pass is redirected to the page
-/// where it can get access, a program gets a problem response.
+/// Runs the handler with the [`Session`] as a request extension. A browser without access is redirected to the page
+/// where it can get access; a program gets a problem response.
 pub async fn enforce(
     State(RouteGuard { app, access }): State<RouteGuard>,
     mut request: Request,
@@ -47,7 +46,7 @@ pub async fn enforce(
     let pending = cookies::get(request.headers(), cookies::PENDING).is_some();
     match access {
         AccessLevel::Public => {}
-        // One cookie serves both ceremonies: a browser does one of them at a time.
+        // Sign-up and log-in share one cookie: a browser is in one ceremony at a time.
         AccessLevel::SigningUp if pending => {}
         AccessLevel::SigningUp => return elsewhere(&request, "/sign-up", expired()),
         AccessLevel::LoggingIn if pending => {}
@@ -90,8 +89,8 @@ pub async fn still_stands(app: &App, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Redirects to the log-in page. A hand-off is kept as the return path, because its browser was on the way to an
-/// instance.
+/// Redirects to the log-in page. The address of a hand-off becomes the return path, because its browser was on the way
+/// to an instance.
 fn log_in_first(request: &Request) -> HandlerResult {
     let asked = request.uri().path_and_query().map_or("/", |path| path.as_str());
     match super::return_path::ReturnPath::parse(asked) {

@@ -1,4 +1,4 @@
-//! Account deletion: the confirmation page, the page that shows the scheduled date, and cancelling.
+//! The pages of account deletion: confirmation, the scheduled date, and cancelling within the grace period.
 
 use askama::Template;
 use axum::Form;
@@ -35,7 +35,7 @@ pub struct DeleteAccountPage {
     pub note: String,
 }
 
-/// Shown as the response to the confirmation, when every session of the account has ended already.
+/// The response to the confirmation. By then every session of the account has ended.
 #[derive(Template)]
 #[template(path = "account_deletion/goodbye.html")]
 pub struct DeletionStartedPage {
@@ -67,8 +67,7 @@ pub async fn confirm(State(app): State<App>, session: Session) -> Page<DeleteAcc
 pub async fn schedule(State(app): State<App>, session: Session, Form(typed): Form<DeleteAccountForm>) -> HandlerResult {
     match app.accounts.schedule_deletion(&session, &typed.handle).await {
         Ok(due) => {
-            // Not a redirect: the session that sent the form has ended with all others, so every further page would
-            // ask to log in.
+            // Not a redirect: the deletion ended this session too, so every further page would ask to log in.
             Ok(Page(DeletionStartedPage { handle: session.handle.to_string(), due: Moment(due) }).into_response())
         }
         Err(error) => {

@@ -1,5 +1,5 @@
-//! Set-Cookie headers of the app host: for a ceremony under way, a session, and the end of each. A cookie lives as
-//! long as the token in it.
+//! Set-Cookie headers of the app host: ceremony, session and device cookies, and their removal. A cookie lives as long
+//! as the token in it.
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::AppendHeaders;
@@ -11,8 +11,8 @@ use crate::secrets::Token;
 /// A Set-Cookie header.
 pub(super) type SetCookie = (HeaderName, HeaderValue);
 
-/// For a ceremony that begins or moves on. The lifetime is that of a sign-up, the longest ceremony; `accounts` ends
-/// the others earlier by itself.
+/// The cookie of a ceremony that starts or advances. Its lifetime is that of a sign-up, the longest ceremony;
+/// `accounts` expires the others earlier.
 pub(super) fn ceremony(token: &Token) -> SetCookie {
     set(PENDING, token.reveal(), SIGN_UP_LIVES.as_secs())
 }
@@ -22,7 +22,7 @@ pub(super) fn ceremony_over() -> SetCookie {
     set(PENDING, "", 0)
 }
 
-/// For a browser that has just signed in, which ends its ceremony.
+/// The cookies of a browser that has just signed in, which ends its ceremony.
 pub(super) fn signed_in(signed_in: &NewSession) -> AppendHeaders<[SetCookie; 3]> {
     AppendHeaders([
         set(SESSION, signed_in.session.reveal(), LONGEST_SESSION.as_secs()),

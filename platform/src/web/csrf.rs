@@ -1,5 +1,5 @@
-//! CSRF protection. Instances are same-site with the app host, so SameSite cookies do not protect it from their
-//! pages: a request that changes something must prove that it comes from the app's own origin.
+//! CSRF protection by Fetch Metadata and Origin. Instances are same-site with the app host, so SameSite cookies do not
+//! protect it from their pages: an unsafe request must prove that it comes from the app's own origin.
 //!
 //! tower-http's `csrf` is close, but accepts a request that has neither Sec-Fetch-Site nor Origin, and one that was
 //! typed into the address bar (`none`), which is never a POST. Both are refused here.
@@ -11,8 +11,7 @@ use axum::middleware::Next;
 use crate::error::Error;
 use crate::http::problem::HandlerResult;
 
-/// Refuses requests that change something and do not come from `origin`, and requests by which a sibling instance
-/// embeds a page.
+/// Refuses unsafe requests from another origin than `origin`, and requests by which a sibling instance embeds a page.
 pub async fn enforce(State(origin): State<String>, request: Request, next: Next) -> HandlerResult {
     if is_ours(request.method(), request.headers(), &origin) {
         Ok(next.run(request).await)

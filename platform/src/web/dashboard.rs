@@ -39,25 +39,25 @@ pub struct DashboardPage {
     pub instance_host: String,
     pub instance_origin: String,
     pub state: StateView,
-    /// When its address can be opened, where that is later than now: its certificate has to wait for its turn.
+    /// When the instance's address becomes reachable, if its certificate is queued.
     pub opens_at: Option<Moment>,
-    /// Whether a container made now would be a newer one.
+    /// Whether the container is outdated, so that an upgrade can be offered.
     pub outdated: bool,
     pub why: AwakeView,
     pub history: Vec<HistoryRow>,
     pub spend: UsageCardView,
     pub alerts: Vec<BudgetAlertView>,
     pub webhooks: WebhooksCard,
-    /// How many shares there are.
+    /// The number of shares.
     pub shares: usize,
-    /// The proven domains that lead to it.
+    /// The verified custom domains of the instance.
     pub domains: Vec<String>,
-    /// Follows a host in an address: empty, or `:8443`.
+    /// The port suffix of an address: empty, or `:8443`.
     pub port: String,
     pub ports: PortsView,
     pub sessions: Vec<SessionRow>,
     pub passkeys: Vec<PasskeyRow>,
-    /// How long a deletion can be cancelled: "7 days".
+    /// The grace period of an account deletion: "7 days".
     pub grace: String,
 }
 
@@ -67,7 +67,7 @@ pub struct HistoryRow {
     pub lamp: &'static str,
     pub to: &'static str,
     pub cause: &'static str,
-    /// The last work before it fell asleep.
+    /// The last work before the instance fell asleep.
     pub last: Option<AwakeLine>,
 }
 
@@ -97,7 +97,7 @@ pub struct PortsForm {
     ports: String,
 }
 
-/// `POST /instance/ports`. A refused form is shown on the dashboard, where it stands.
+/// `POST /instance/ports`. A refused form is shown again in place, on the dashboard.
 pub async fn set_ports(
     State(app): State<App>,
     session: Session,
@@ -108,7 +108,7 @@ pub async fn set_ports(
         Ok(()) => Ok(Redirect::to("/#ports").into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
-            // The field keeps what was typed, while the list shows the ports that are open.
+            // The field keeps the refused text, while the list shows the ports that are open.
             let ports =
                 PortsView { typed: typed.ports, note: problem.detail.clone(), ..ports::ports_view(&app, &instance) };
             let page = page(&app, &session, &instance, ports).await?;
@@ -119,8 +119,7 @@ pub async fn set_ports(
 
 /// The dashboard around its form for ports.
 async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsView) -> Result<DashboardPage> {
-    // One round trip to the database for all cards: the pool answers them side by side, and the page waits for the
-    // slowest.
+    // The queries of all cards run concurrently on the read pool, so the page takes as long as the slowest.
     let (history, left, models, alerts, webhooks, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
         app.quota.reports.budget(session.account),
@@ -137,7 +136,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsVie
         outdated: instance.is_outdated(),
         state: format::state(&instance.status(), app.clock.now()),
         opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
-        why: awake_view::awake_view(&app.instances.ledger(instance), instance.is_up()),
+        why: awake_view::awake_view(&app.instances.awake_report(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
         spend: usage_card::usage_card(&left, &models),
         alerts: budget_view::budget_alert_views(&alerts, &left),

@@ -1,5 +1,5 @@
-//! Extractors: handlers declare by type what they need of a request, such as the session, the own instance or the
-//! token of a ceremony.
+//! Extractors (axum): handlers declare by type which part of a request they need, such as the session, the own instance
+//! or the token of a ceremony.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::instances::Instance;
 impl FromRequestParts<App> for Session {
     type Rejection = Problem;
 
-    /// Taken from the extensions, where the access level put it. On a route without an access level that needs a
-    /// session nothing put it there, so the request is refused.
+    /// Reads the extension that the authorization middleware set. A route whose access level needs no session has none,
+    /// so the request is refused.
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
         parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::Unauthenticated.into())
     }
@@ -45,7 +45,7 @@ impl FromRequestParts<App> for Client {
     }
 }
 
-/// The token of this browser's sign-up, log-in or passkey registration under way.
+/// The token of this browser's ceremony in progress: sign-up, log-in or passkey registration.
 pub struct CeremonyToken(pub String);
 
 impl FromRequestParts<App> for CeremonyToken {

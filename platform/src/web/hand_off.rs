@@ -1,5 +1,5 @@
-//! The hand-off from the app host to an instance's host: an account that may enter gets a one-time code for it. A
-//! guest has to consent first, because the instance learns the guest's handle.
+//! The single sign-on hand-off from the app host to an instance's host: an account with access gets a one-time code for
+//! it. A guest has to consent first, because the instance learns the guest's handle.
 
 use askama::Template;
 use axum::Form;
@@ -23,7 +23,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![get("/hand-off", Member, show), post("/hand-off", Member, agree)]
 }
 
-/// What the edge sends along when it redirects a browser that has no session on an instance's host.
+/// The parameters with which the edge redirects a browser that has no session on an instance's host.
 #[derive(Deserialize)]
 pub struct HandOffRequest {
     host: String,
@@ -57,7 +57,7 @@ pub struct HandOffContinuePage {
 /// `GET /hand-off?host&state&challenge`
 pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOffRequest>) -> HandlerResult {
     let way = app.accounts.hand_off_target(&session, &asked.host).map_err(private_instance)?;
-    // The owner is passed on without a question: the instance knows its owner anyway.
+    // No consent page for the owner: the instance knows its owner anyway.
     if way.handle != session.handle {
         let HandOffRequest { state, challenge, .. } = asked;
         let (handle, owner) = (session.handle.to_string(), way.handle.to_string());

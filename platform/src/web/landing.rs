@@ -1,4 +1,4 @@
-//! The landing page at the apex. It reads no cookie, so it is the same for every visitor.
+//! The landing page at the apex. It reads no cookie, so every visitor gets the same page.
 
 use askama::Template;
 use axum::Json;
@@ -13,7 +13,7 @@ use crate::http::page::Page;
 #[template(path = "landing/landing.html")]
 pub struct LandingPage {
     pub app_origin: String,
-    /// Follows the handle in an instance's address: `.example.com`.
+    /// The suffix of an instance's address after the handle: `.example.com`.
     pub suffix: String,
     pub awake: usize,
     /// The monthly allowance for AI calls, in dollars.
@@ -23,7 +23,7 @@ pub struct LandingPage {
 
 /// `GET /`
 pub async fn show(State(app): State<App>) -> impl IntoResponse {
-    // The count is of the process's memory, so a burst of visitors costs the database nothing.
+    // The count comes from memory, so a burst of visitors causes no database query.
     Page(LandingPage {
         app_origin: app.config.hosts.app_origin(),
         suffix: format!(".{}{}", app.config.hosts.instances, app.config.hosts.port),

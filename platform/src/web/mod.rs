@@ -63,7 +63,8 @@ pub fn app_router(app: App) -> Router {
     build(app, routes::app(), headers)
 }
 
-/// Builds the router from a route table, with the layers that apply to every route. The layer added last runs first.
+/// Builds the router from a route table, with the middleware that applies to every route. The layer added last runs
+/// first.
 fn build(app: App, table: Vec<Route>, headers: headers::SecurityHeaders) -> Router {
     let mut router = Router::new();
     for route in table {
@@ -92,7 +93,8 @@ fn build(app: App, table: Vec<Route>, headers: headers::SecurityHeaders) -> Rout
 async fn within_time(State(limit): State<Duration>, request: Request, next: Next) -> HandlerResult {
     let whole = Arc::new(());
     let on_its_way = Arc::downgrade(&whole);
-    // Handlers read the body to its end and drop it. The marker moves into the body, so it is gone once the body is.
+    // Handlers read the body to its end and drop it. The marker moves into the body, so its reference count tells
+    // whether the body is still being received.
     let request = request.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let _ = &whole;

@@ -1,5 +1,5 @@
-//! The page of the account's own provider keys: which providers have one, and the provider's last refusal of it. The
-//! keys themselves are never shown.
+//! The page of the account's own provider keys (bring your own key): the providers that have one, and the provider's
+//! last refusal of it. The keys themselves are never shown.
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
@@ -40,10 +40,10 @@ pub struct ProviderRow {
     pub provider: String,
     /// The provider's name for people.
     pub name: String,
-    /// Whether calls are routed to this provider here. A key can outlive its provider's configuration.
+    /// Whether this provider is configured here. A key can outlive its provider's configuration.
     pub is_served: bool,
     pub key: Option<OwnKeyView>,
-    /// Why the form was refused; empty when it was not.
+    /// The validation message of the form, or empty.
     pub note: String,
 }
 
@@ -56,7 +56,7 @@ pub struct OwnKeyView {
 
 pub struct KeyRefusalView {
     pub at: Moment,
-    /// Follows the time of the refusal.
+    /// The reason of the refusal, as a phrase that follows its time.
     pub how: String,
 }
 
@@ -103,7 +103,7 @@ fn owner(session: &Session) -> KeyOwner<'_> {
     KeyOwner { account: session.account, handle: &session.handle }
 }
 
-/// A sentence about the providers that are called with an own key; empty when there are none.
+/// A sentence about the providers that are called with an own key; empty without any.
 #[must_use]
 pub fn budget_note(app: &App, account: AccountId) -> String {
     let names: Vec<String> = app.own_keys.in_use(account).iter().map(|provider| name(provider)).collect();

@@ -1,8 +1,8 @@
-//! The head of every page for a signed-in account: what the navigation of `pages/shared/account.html` shows.
+//! The page head of every signed-in page: the data of the navigation in `pages/shared/account.html`.
 
 use crate::accounts::{Role, Session};
 
-/// The account that the page is for.
+/// The signed-in account.
 #[derive(Clone, Debug)]
 pub struct PageHead {
     pub handle: String,

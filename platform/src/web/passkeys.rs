@@ -34,12 +34,12 @@ pub(super) fn routes() -> Vec<Route> {
 #[template(path = "passkeys/passkeys.html")]
 pub struct PasskeysPage {
     pub head: PageHead,
-    /// Whether account recovery led here; the old passkey is lost then.
+    /// Whether account recovery redirected here; the old passkey is lost then.
     pub recovered: bool,
     pub passkeys: Vec<PasskeyRow>,
 }
 
-/// The new recovery codes. They are stored as hashes only, so this response is the one time they can be shown.
+/// The new recovery codes. Only their hashes are stored, so this response is the only time they can be shown.
 #[derive(Template)]
 #[template(path = "passkeys/recovery_codes.html")]
 pub struct NewRecoveryCodesPage {
@@ -100,7 +100,7 @@ pub async fn add(
     Json(answer): Json<Value>,
 ) -> HandlerResult {
     app.accounts.passkey_add(&session, &token, answer).await?;
-    // The challenge is used up, and its cookie with it.
+    // The challenge is single-use, so its cookie is removed.
     Ok((AppendHeaders([cookies::ceremony_over()]), Json(json!({ "next": "/passkeys" }))).into_response())
 }
 

@@ -1,4 +1,4 @@
-//! A row of the route table: method, path, access level, handler.
+//! A row of the route table: method, path, access level and handler.
 
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
@@ -18,9 +18,9 @@ pub struct Route {
 }
 
 impl Route {
-    /// Replaces the limit for the size of the request's body.
+    /// Replaces the limit on the size of the request body.
     pub(super) fn with_bodies_of(self, bytes: usize) -> Self {
-        // A layer on the route is inside the router's own limit and replaces it for this route only.
+        // A layer on the route is inside the router's own limit and overrides it for this route only.
         Self { handler: self.handler.layer(DefaultBodyLimit::max(bytes)), ..self }
     }
 }

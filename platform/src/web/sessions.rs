@@ -1,4 +1,4 @@
-//! Ending a session from the list on the dashboard.
+//! Session revocation from the list on the dashboard.
 
 use axum::extract::{Path, State};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
@@ -20,7 +20,7 @@ pub(super) fn routes() -> Vec<Route> {
 /// `POST /sessions/{id}/end`. Ending the current session logs out.
 pub async fn end(State(app): State<App>, session: Session, Path(id): Path<String>) -> HandlerResult {
     let id: SessionId = id.parse().map_err(|_| Error::NotFound)?;
-    // Otherwise the browser would keep a cookie that is worth nothing.
+    // Otherwise the browser would keep an invalid cookie.
     if id == session.id {
         app.accounts.log_out(&session).await?;
         let gone = AppendHeaders([cookies::logged_out()]);

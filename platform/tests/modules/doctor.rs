@@ -22,18 +22,20 @@ async fn vulnerable_versions_and_missing_isolation_are_reported() {
         ("runc", Verdict::Warning, "CVE-2025-31133", |report| report.runc_version = "1.3.2".into()),
         ("kernel", Verdict::Warning, "61 days ago", |report| report.kernel_age_days = Some(61)),
         ("kernel", Verdict::Fine, "60 days ago", |report| report.kernel_age_days = Some(60)),
-        ("kernel", Verdict::Fine, "does not say", |report| report.kernel_age_days = None),
+        ("kernel", Verdict::Fine, "of unknown build date", |report| report.kernel_age_days = None),
         ("live-restore", Verdict::Warning, "daemon.json", |report| report.live_restore = false),
         ("runtime", Verdict::Broken, "BERTH_RUNTIME is runc", |report| report.runtimes = vec!["crun".into()]),
         ("egress", Verdict::Broken, "no nft. No instance", |report| report.egress = Err("no nft".into())),
         ("neighbours", Verdict::Broken, "no br_netfilter", |report| report.neighbours = Err("no br_netfilter".into())),
-        ("seccomp", Verdict::Broken, "no system calls", |report| report.security_options = vec!["apparmor".into()]),
+        ("seccomp", Verdict::Broken, "does not filter system calls", |report| {
+            report.security_options = vec!["apparmor".into()]
+        }),
         ("confinement", Verdict::Warning, "AppArmor", |report| report.security_options = vec!["seccomp".into()]),
         ("images", Verdict::Broken, "pins", |report| report.other_images = vec!["one:1".into()]),
         ("containers", Verdict::Broken, "berth-1 (Memory)", |report| {
             report.containers = ConfigurationDrift { as_made: 3, older: 0, changed: vec!["berth-1 (Memory)".into()] };
         }),
-        ("containers", Verdict::Fine, "3 are as they were made; 2 of another version", |report| {
+        ("containers", Verdict::Fine, "3 unchanged since creation; 2 with an outdated image", |report| {
             report.containers = ConfigurationDrift { as_made: 3, older: 2, changed: Vec::new() };
         }),
     ];

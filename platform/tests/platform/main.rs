@@ -5,6 +5,7 @@
 mod activity;
 mod alarms;
 mod certificates;
+mod cli;
 mod domains;
 mod edge;
 mod instances;

@@ -1,4 +1,4 @@
-//! The metered API endpoints, each with its wire format and its way of reading a request.
+//! The metered API endpoints, each with its wire format and its request parser.
 
 use serde::Deserialize;
 
@@ -25,8 +25,8 @@ pub enum Api {
     Responses,
     /// OpenAI's `POST /v1/embeddings`.
     Embeddings,
-    /// An API without a model, priced per call. `sent`: bytes of the request body, where the operator also prices
-    /// bytes.
+    /// An API without a model, priced per call. `sent` is the number of bytes of the request body, where the operator
+    /// also prices bytes.
     Metered { sent: Option<u64> },
 }
 
@@ -40,8 +40,8 @@ impl Api {
         }
     }
 
-    /// Parses a request to a model. `default_tier`: the service tier that the operator's OpenAI project gives a request
-    /// without `service_tier`.
+    /// Parses a request to a model. `default_tier` is the service tier that the operator's OpenAI project gives a
+    /// request without `service_tier`.
     ///
     /// # Errors
     /// When the request cannot be forwarded; the error names the field.
@@ -55,8 +55,8 @@ impl Api {
         }
     }
 
-    /// The request that asks the provider to count the input tokens of `body`. `None` where the provider has no such
-    /// endpoint, or where its count would not be an upper bound.
+    /// The request for a token count of `body`. `None` where the provider has no such endpoint, or where its count
+    /// would not be an upper bound.
     #[must_use]
     pub fn token_count_request(self, body: &[u8]) -> Option<TokenCountRequest> {
         match self {
@@ -76,7 +76,7 @@ impl Api {
         }
     }
 
-    /// `body` with its output limit lowered to `tokens`; the caller makes sure that it asks for more. `None` where
+    /// `body` with its output limit lowered to `tokens`; the caller ensures that `body` asks for more. `None` where
     /// `body` cannot be edited.
     #[must_use]
     pub fn shortened(self, body: &[u8], tokens: u64) -> Option<Vec<u8>> {

@@ -48,7 +48,7 @@ impl Person {
     /// Inserts an account without a ceremony, which costs a test next to no processor time. It cannot log in.
     pub async fn insert(app: &App, handle: &str) -> Self {
         let id = insert_account(app, &Handle::parse(handle).unwrap()).await;
-        Self::without_credentials(handle, app.instances.admit(id).await.unwrap())
+        Self::without_credentials(handle, app.instances.load_committed(id).await.unwrap())
     }
 
     fn without_credentials(handle: &str, instance: Arc<Instance>) -> Self {

@@ -19,7 +19,7 @@ pub(super) fn examine(report: &HostReport, config: &Config) -> Vec<Finding> {
     findings.push(match report.swap_mib {
         0 => Finding::warning(
             "swap",
-            "the host has none, so a frozen instance keeps its memory. Add a swap file to hold more of them.".into(),
+            "the host has none, so frozen instances keep their memory. Add a swap file to free it.".into(),
         ),
         mib => Finding::fine("swap", format!("{mib} MiB for frozen instances (cgroup v{})", report.cgroup_version)),
     });
@@ -31,44 +31,44 @@ pub(super) fn examine(report: &HostReport, config: &Config) -> Vec<Finding> {
 fn walls(report: &HostReport) -> Vec<Finding> {
     let stands = |subject, sentence: &str, wall: &Result<(), String>| match wall {
         Ok(()) => Finding::fine(subject, sentence.to_owned()),
-        Err(why) => Finding::broken(subject, format!("{why}. No instance is started until then.")),
+        Err(why) => Finding::broken(subject, format!("{why}. No instance starts until this is fixed.")),
     };
     let mut findings = vec![
         stands(
             "egress",
-            "instances reach the internet and the quota proxy; not this host, its networks, metadata or mail",
+            "instances can reach the internet and the quota proxy, but not this host, its networks, cloud metadata or mail ports",
             &report.egress,
         ),
-        stands("neighbours", "instances do not reach each other", &report.neighbours),
+        stands("neighbours", "instances cannot reach each other", &report.neighbours),
     ];
     let containers = &report.containers;
     findings.push(if containers.changed.is_empty() {
         let older = match containers.older {
             0 => String::new(),
-            older => format!("; {older} of another version or other settings, which are replaced when they next start"),
+            older => format!("; {older} with an outdated image, version or settings, replaced when they next start"),
         };
-        Finding::fine("containers", format!("{} are as they were made{older}", containers.as_made))
+        Finding::fine("containers", format!("{} unchanged since creation{older}", containers.as_made))
     } else {
         Finding::broken(
             "containers",
             format!(
-                "somebody changed {}. Remove them with docker rm -f; they are made anew when they next wake.",
+                "changed from outside Berth: {}. Remove these containers with docker rm -f; Berth makes new ones when the instances next wake.",
                 containers.changed.join("; ")
             ),
         )
     });
+    // The Engine reports only options that are active, so a missing one is a finding.
     let has = |option: &str| report.security_options.iter().any(|there| there == option);
     if !has("seccomp") {
         findings.push(Finding::broken(
             "seccomp",
-            "the Engine filters no system calls. Use one that is built with seccomp.".into(),
+            "the Engine does not filter system calls. Install an Engine with seccomp support.".into(),
         ));
     }
     if !has("apparmor") && !has("selinux") {
         findings.push(Finding::warning(
             "confinement",
-            "neither AppArmor nor SELinux confines containers here. Use a kernel that has one of them switched on."
-                .into(),
+            "neither AppArmor nor SELinux confines containers here. Enable one of them in the kernel.".into(),
         ));
     }
     findings
@@ -90,7 +90,7 @@ fn versions(report: &HostReport, config: &Config) -> Vec<Finding> {
         Finding::warning(
             "runc",
             format!(
-                "{} has known ways out of a container (CVE-2025-31133). Upgrade to 1.2.8, 1.3.3 or newer.",
+                "{} has known container escapes (CVE-2025-31133). Upgrade to 1.2.8, 1.3.3 or newer.",
                 report.runc_version
             ),
         )
@@ -101,12 +101,12 @@ fn versions(report: &HostReport, config: &Config) -> Vec<Finding> {
             format!("{} was built {days} days ago. Upgrade it and restart the host.", report.kernel_release),
         ),
         Some(days) => Finding::fine("kernel", format!("{}, built {days} days ago", report.kernel_release)),
-        None => Finding::fine("kernel", format!("{}, which does not say when it was built", report.kernel_release)),
+        None => Finding::fine("kernel", format!("{}, of unknown build date", report.kernel_release)),
     });
     if !report.live_restore {
         findings.push(Finding::warning(
             "live-restore",
-            "an upgrade of Docker ends every instance. Put \"live-restore\": true into /etc/docker/daemon.json.".into(),
+            "an upgrade of Docker stops every instance. Set \"live-restore\": true in /etc/docker/daemon.json.".into(),
         ));
     }
     let runtime = config.containers.runtime.name();
@@ -132,7 +132,7 @@ fn images(report: &HostReport, config: &Config) -> Vec<Finding> {
         let missing = report.missing_images.join(", ");
         findings.push(Finding::broken(
             "images",
-            format!("{missing} not on this host. Build or load it, or correct BERTH_IMAGES."),
+            format!("missing on this host: {missing}. Build or load them, or correct BERTH_IMAGES."),
         ));
     }
     if !report.other_images.is_empty() {
@@ -140,12 +140,12 @@ fn images(report: &HostReport, config: &Config) -> Vec<Finding> {
         findings.push(Finding::broken(
             "images",
             format!(
-                "{other} is another image here than BERTH_IMAGES pins. Load that one, or correct what follows the @."
+                "not the digest that BERTH_IMAGES pins: {other}. Load the pinned image, or correct the digest after the @."
             ),
         ));
     }
     if findings.is_empty() {
-        findings.push(Finding::fine("images", format!("{} there", config.containers.images.join(", "))));
+        findings.push(Finding::fine("images", format!("available: {}", config.containers.images.join(", "))));
     }
     findings
 }
@@ -153,10 +153,10 @@ fn images(report: &HostReport, config: &Config) -> Vec<Finding> {
 /// Limits of volumes, disk usage, and volumes with a tombstone.
 fn of_disks(report: &HostReport) -> Vec<Finding> {
     let mut findings = vec![match report.disk_limit {
-        DiskLimit::Image => Finding::fine("volumes", "each a file system of its own, blocks and inodes bounded".into()),
+        DiskLimit::Image => Finding::fine("volumes", "each has its own file system with a limit of blocks and inodes".into()),
         DiskLimit::None => Finding::warning(
             "volumes",
-            "nothing bounds them: one instance can fill the disk. Set BERTH_DISK=image (needs root, mkfs.ext4 and losetup).".into(),
+            "without a size limit: one instance can fill the disk. Set BERTH_DISK=image (needs root, mkfs.ext4 and losetup).".into(),
         ),
     }];
     for disk in &report.disks {
@@ -173,7 +173,10 @@ fn of_disks(report: &HostReport) -> Vec<Finding> {
     if report.buried > 0 {
         findings.push(Finding::warning(
             "deletion",
-            format!("{} volumes wait to be destroyed. berth user list says whose accounts leave.", report.buried),
+            format!(
+                "{} volumes wait for their deletion. berth user list shows the accounts with a scheduled deletion.",
+                report.buried
+            ),
         ));
     }
     findings
@@ -193,6 +196,7 @@ fn is_current_engine(version: &str) -> bool {
 }
 
 fn numbers(version: &str) -> (u32, u32, u32) {
+    // A missing part counts as 0, so an unreadable version is reported as old rather than trusted.
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

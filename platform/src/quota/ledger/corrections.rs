@@ -57,18 +57,23 @@ impl Ledger {
         let Self { db, clock, .. } = self;
         let reason = reason.trim();
         if reason.is_empty() || reason.chars().count() > LONGEST_REASON {
-            let sentence = format!("Say why, in at most {LONGEST_REASON} characters: it is kept with the receipt.");
-            return Err(Error::invalid("because", sentence));
+            let sentence =
+                format!("Give a reason of at most {LONGEST_REASON} characters; it is kept with the receipt.");
+            return Err(Error::invalid("reason", sentence));
         }
         let open = self.open()?;
         let _turn = open.corrections.lock().await;
         open.caught_up().await?;
         let receipt = store::any_receipt(db.read(), id).await?.ok_or(Error::NotFound)?;
         if let Some(corrected) = receipt.corrects {
-            return Err(Error::Conflict(format!("That is a correction itself. Correct receipt {corrected}.")));
+            return Err(Error::Conflict(format!(
+                "That receipt is a correction itself. Correct the original receipt {corrected} instead."
+            )));
         }
         if receipt.payer == Payer::OwnKey.as_str() {
-            return Err(Error::Conflict("Its owner paid the provider for that call, and the budget nothing.".into()));
+            return Err(Error::Conflict(
+                "That call used the owner's own provider key, so it cost the budget nothing.".into(),
+            ));
         }
         let before = store::corrections_of(db.read(), std::iter::once(id)).await?;
         let so_far =
@@ -85,7 +90,7 @@ impl Ledger {
         let correction = change.of(&receipt, clock.now());
         if before.iter().any(|one| one.id == correction.id) {
             return Err(Error::Conflict(
-                "That was done already, for the same reason. To do it once more, say another.".into(),
+                "This correction was made already, for the same reason. To make it again, give another reason.".into(),
             ));
         }
         let tx = db.begin().await?;
@@ -103,11 +108,11 @@ impl Ledger {
 /// What a call comes to that cost `so_far`, once it costs so much more or less.
 fn total(so_far: i64, nanodollars: i64) -> Result<i64> {
     if nanodollars == 0 {
-        return Err(Error::invalid("dollars", "That changes nothing."));
+        return Err(Error::invalid("dollars", "An amount of 0 changes nothing."));
     }
     let total = so_far.checked_add(nanodollars).filter(|total| *total >= 0);
     total.ok_or_else(|| {
-        let sentence = format!("The call cost {} in all; it cannot cost less than nothing.", dollars(so_far));
+        let sentence = format!("The call costs {} in total; that cannot become negative.", dollars(so_far));
         Error::invalid("dollars", sentence)
     })
 }

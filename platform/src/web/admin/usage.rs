@@ -38,7 +38,7 @@ pub struct AllUsagePage {
     /// The numbers of the previous and the next page.
     pub before: Option<u64>,
     pub after: Option<u64>,
-    /// The form's content, and why it was refused.
+    /// The form's content, and its validation message.
     pub export: String,
     pub note: String,
 }

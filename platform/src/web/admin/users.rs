@@ -56,7 +56,7 @@ pub struct InstanceCell {
 /// `GET /admin`
 pub async fn show(State(app): State<App>, session: Session) -> HandlerResult<Page<UsersPage>> {
     let mut accounts = app.accounts.accounts().await?;
-    // Of a deleted account only the handle is left, so that it is never given out again.
+    // A deleted account keeps its handle as a tombstone, so that the handle is never assigned again.
     accounts.retain(|account| account.state != AccountState::Deleted);
     Ok(Page(UsersPage {
         head: (&session).into(),
@@ -88,7 +88,7 @@ fn row(app: &App, account: AccountView) -> UserRow {
             cause: format::cause(status.cause),
             stuck: status.is_stuck(app.clock.now()),
             failure: status.failure.unwrap_or_default(),
-            why: awake_view::awake_view(&app.instances.ledger(&instance), instance.is_up()),
+            why: awake_view::awake_view(&app.instances.awake_report(&instance), instance.is_up()),
         }
     });
     UserRow {

@@ -35,7 +35,7 @@ pub async fn claim(
     Ok((StatusCode::CREATED, Json(view(&app, &instance, &domain))))
 }
 
-/// `POST /api/domains/{id}/check`: looks the proof up in DNS now and answers with the domain's state.
+/// `POST /api/domains/{id}/check`: looks the proof up in DNS now and returns the domain's state.
 pub async fn check(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,

@@ -22,12 +22,12 @@ pub struct DomainsPage {
     pub head: PageHead,
     /// The target for a CNAME record.
     pub instance_host: String,
-    /// Follows a host in an address: empty, or `:8443`.
+    /// The port suffix of an address: empty, or `:8443`.
     pub port: String,
     pub domains: Vec<DomainRow>,
     pub most: u32,
     pub typed: String,
-    /// Why the form was refused; empty when it was not.
+    /// The validation message of the form, or empty.
     pub note: String,
 }
 
@@ -42,7 +42,7 @@ pub struct DomainRow {
     pub checked: Option<Moment>,
     pub proof_name: String,
     pub proof: String,
-    /// Why the check just made did not succeed; empty otherwise.
+    /// Why the check that was just made failed, or empty.
     pub note: String,
 }
 
@@ -84,12 +84,12 @@ pub async fn check(
     let id = domain_id(&id)?;
     let problem: Problem = match app.domains.check(&instance, id).await {
         Ok(_) => return Ok(Redirect::to("/domains").into_response()),
-        // A name server that does not answer is shown beside the domain as well: the person can only try again.
+        // A DNS timeout is shown beside the domain as well: the user can only retry.
         Err(error @ Error::Unavailable { .. }) => error.into(),
         Err(error) => Problem::in_place(error)?,
     };
     let mut page = page(&app, &session, &instance);
-    // The reason stands beside the domain that was checked, because the page has a form for each of them.
+    // The reason is shown beside the domain that was checked, because the page has a form for each of them.
     for domain in page.domains.iter_mut().filter(|domain| domain.id == id.to_string()) {
         domain.note.clone_from(&problem.detail);
     }
@@ -130,8 +130,7 @@ impl From<&Domain> for DomainRow {
     fn from(domain: &Domain) -> Self {
         let (lamp, state) = match domain.state {
             DomainState::Claimed => ("moving", "not verified yet".to_owned()),
-            // A missed daily check does not end a domain at once: its DNS may be broken for a day without the owner's
-            // doing.
+            // One failed recheck does not end a domain: its DNS may be broken for a day through no fault of the owner.
             DomainState::Proven { missed: 0, .. } => ("awake", "leads to your instance".to_owned()),
             DomainState::Proven { missed, .. } => {
                 ("trouble", format!("leads to your instance; its DNS record is missing, day {missed} of {MISSED_DAYS}"))

@@ -21,7 +21,7 @@ pub async fn sleep(State(app): State<App>, OwnInstance(instance): OwnInstance) -
     Ok(Redirect::to("/"))
 }
 
-/// `POST /instance/stop`. Also the way out for an instance that is stuck.
+/// `POST /instance/stop`. Also the remedy for a stuck instance.
 pub async fn stop(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Redirect> {
     app.instances.sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await?;
     Ok(Redirect::to("/"))

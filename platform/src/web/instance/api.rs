@@ -15,7 +15,7 @@ pub async fn instance(State(app): State<App>, OwnInstance(instance): OwnInstance
     Json(view(&app, &instance))
 }
 
-/// `POST /api/instance/wake`: 202 with the state as it is now; the wake continues in the background.
+/// `POST /api/instance/wake`: 202 with the current state; the wake continues in the background.
 pub async fn wake(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
@@ -24,7 +24,7 @@ pub async fn wake(
     Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
 }
 
-/// `POST /api/instance/sleep`: 202 with the state as it is now.
+/// `POST /api/instance/sleep`: 202 with the current state.
 pub async fn sleep(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
@@ -33,7 +33,7 @@ pub async fn sleep(
     Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
 }
 
-/// `POST /api/instance/upgrade`: 202 with the state as it is now. Requests in flight are drained first.
+/// `POST /api/instance/upgrade`: 202 with the current state. Requests in flight are drained first.
 pub async fn upgrade(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
@@ -42,7 +42,7 @@ pub async fn upgrade(
     Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
 }
 
-/// `POST /api/instance/stop`: 202 with the state as it is now. Also the way out for an instance that is stuck.
+/// `POST /api/instance/stop`: 202 with the current state. Also the remedy for a stuck instance.
 pub async fn stop(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
@@ -53,7 +53,7 @@ pub async fn stop(
 
 fn view(app: &App, instance: &Instance) -> Value {
     let mut view = json!(instance.status());
-    view["work"] = json!(app.instances.ledger(instance));
+    view["work"] = json!(app.instances.awake_report(instance));
     view["stuck"] = json!(instance.status().is_stuck(app.clock.now()));
     view["outdated"] = json!(instance.is_outdated());
     view["handle"] = json!(instance.handle);

@@ -26,7 +26,7 @@ struct StatusMessage {
     why: AwakeView,
 }
 
-/// `GET /instance/events`: the state now and after each change.
+/// `GET /instance/events`: the current status, and every change of it.
 pub async fn events(State(app): State<App>, OwnInstance(instance): OwnInstance, headers: HeaderMap) -> HandlerResult {
     // The session is checked again while the stream is open: a stream must not outlive the session it was opened
     // with.
@@ -42,6 +42,6 @@ pub async fn events(State(app): State<App>, OwnInstance(instance): OwnInstance, 
 
 fn message(app: &App, instance: &Instance, status: InstanceStatus) -> StatusMessage {
     let state = format::state(&status, app.clock.now());
-    let why = awake_view(&app.instances.ledger(instance), status.fact == Fact::Awake);
+    let why = awake_view(&app.instances.awake_report(instance), status.fact == Fact::Awake);
     StatusMessage { fact: status.fact, stage: status.stage, failure: status.failure, state, why }
 }

@@ -1,4 +1,4 @@
-//! The account's own instance: state, live updates, wake, sleep, stop, upgrade and further ports.
+//! The account's own instance: status, live updates, wake, sleep, stop, upgrade and additional ports.
 
 mod actions;
 mod api;

@@ -1,4 +1,4 @@
-//! Further ports of the account's own instance: which are open, and the addresses they are reached at.
+//! Additional ports of the account's own instance: the open ports, and their addresses.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,7 +14,7 @@ use crate::web::extractors::OwnInstance;
 
 /// The open ports, for the dashboard.
 pub struct PortsView {
-    /// The content of the form's field, and why it was refused.
+    /// The content of the form's field, and its validation message.
     pub typed: String,
     pub note: String,
     pub open: Vec<OpenPort>,
@@ -25,7 +25,7 @@ pub struct PortsView {
 /// An open port.
 pub struct OpenPort {
     pub port: u16,
-    /// Its address by hostname; `None` where each further hostname would use up a certificate of the weekly budget.
+    /// The address by hostname; `None` where each additional hostname would use up a certificate of the weekly budget.
     pub url: Option<String>,
 }
 
@@ -38,8 +38,8 @@ pub struct PortsBody {
 #[must_use]
 pub fn ports_view(app: &App, instance: &Instance) -> PortsView {
     let (hosts, ports) = (&app.config.hosts, instance.ports());
-    // Every hostname that is opened for the first time costs a certificate of the authority's weekly limit. Where
-    // that is counted, ports are offered by path, on a host that has one already.
+    // Every new hostname costs a certificate of the authority's weekly rate limit. Where that limit applies, ports are
+    // offered by path, on a host that has a certificate already.
     let url =
         |port| (!app.certificates.are_counted()).then(|| hosts.virtual_host_of_port(&instance.handle, port).origin);
     PortsView {

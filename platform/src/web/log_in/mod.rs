@@ -1,4 +1,4 @@
-//! Logging in with a passkey, with a one-time code where one is needed; account recovery; logging out.
+//! Log-in with a passkey, and with a one-time code where a second factor is required; account recovery; log-out.
 
 pub mod page;
 pub mod recovery;

@@ -24,8 +24,8 @@ pub struct LogInPage {
     pub next: String,
     /// The host of the instance that the browser was on the way to, or empty.
     pub instance: String,
-    /// Whether the page may offer passkeys in the field's autofill. The offer requests a challenge, and the cookie of
-    /// the challenge would replace that of a sign-up under way.
+    /// Whether the page may offer passkeys in the field's autofill (conditional UI). That requests a challenge, whose
+    /// cookie would replace that of a sign-up in progress.
     pub conditional: bool,
 }
 
@@ -65,7 +65,7 @@ pub async fn show(
     Query(way): Query<ReturnPathQuery>,
 ) -> Page<LogInPage> {
     let next = ReturnPath::parse(&way.next);
-    // The pending cookie alone does not tell a sign-up from a log-in, and may be stale; `accounts` knows which it is.
+    // The pending cookie alone does not tell a sign-up from a log-in, and may be stale; `accounts` knows the ceremony.
     let signing_up = match pending {
         Some(CeremonyToken(token)) => app.accounts.sign_up(&token).await.is_ok(),
         None => false,
@@ -100,7 +100,7 @@ pub async fn passkey(
             Ok((cookies::signed_in(&signed_in), Json(json!({ "next": next }))).into_response())
         }
         LogInOutcome::CodeRequired(token) => {
-            // The token of the second stage takes the place of the first in the same cookie.
+            // The token of the second factor replaces the first token in the same cookie.
             let next = next.map_or_else(|| "/log-in/code".to_owned(), |next| next.after("/log-in/code"));
             let cookie = cookies::ceremony(&token);
             Ok((AppendHeaders([cookie]), Json(json!({ "next": next }))).into_response())
@@ -108,8 +108,8 @@ pub async fn passkey(
     }
 }
 
-/// Wakes the instance that a browser is on the way to, when it has just logged in as its owner: the wake begins while
-/// the browser follows the redirects.
+/// Prefetches the wake: when the owner of the instance at the end of the return path has just logged in, the wake
+/// starts while the browser follows the redirects.
 async fn wake_on_the_way(app: &App, next: Option<&ReturnPath>, signed_in: &NewSession) {
     let site = next.and_then(|next| app.config.hosts.classify(next.host()));
     if site.as_ref().and_then(HostKind::handle) != Some(&signed_in.handle) {

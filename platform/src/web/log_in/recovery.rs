@@ -47,7 +47,8 @@ pub async fn recover_with_code(
         Ok(signed_in) => Ok((cookies::signed_in(&signed_in), Redirect::to("/passkeys?recovered=yes")).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
-            // `accounts` names no field when it refuses, so as not to tell which of the three was wrong.
+            // `accounts` names no field when it refuses, so that the response does not tell which of the three was
+            // wrong.
             let field = problem.field.unwrap_or_default().to_owned();
             Ok(problem.with(Page(RecoveryPage { handle: form.handle, note: problem.detail.clone(), field })))
         }

@@ -1,4 +1,4 @@
-//! The page of shares: which paths are open to which audience, and the form that opens another.
+//! The page of shares: the paths that are open to an audience, and the form that opens another.
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
@@ -24,7 +24,7 @@ pub struct SharingPage {
     pub most: usize,
     pub may_add: bool,
     pub typed: ShareForm,
-    /// Why the form was refused, and the field to blame; empty when it was not.
+    /// The validation message of the form and its field; both may be empty.
     pub note: String,
     pub field: &'static str,
 }
@@ -38,7 +38,7 @@ pub struct ShareRow {
     pub to: String,
 }
 
-/// The form, which is also shown again as it was sent.
+/// The form. A refused form is shown again with its content.
 #[derive(Deserialize)]
 pub struct ShareForm {
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! Whether a handle can be claimed, as the sign-up page and its live check tell it.
+//! Availability of handles, for the sign-up page and its live check.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -17,7 +17,7 @@ pub async fn show(
     Path(typed): Path<String>,
 ) -> HandlerResult<Json<Value>> {
     let availability = app.accounts.handle_availability(&typed).await?;
-    // An expired or foreign token simply has no reservation: the check is for everyone.
+    // An expired or invalid token simply has no reservation: the check is public.
     let reserved = reserved_handle(&app, pending.as_ref()).await;
     let HandleVerdict { verdict, note, suggestions } = HandleVerdict::of(&typed, availability, reserved.as_ref());
     Ok(Json(json!({ "available": verdict == "free", "note": note, "suggestions": suggestions })))
@@ -28,13 +28,13 @@ pub async fn reserved_handle(app: &App, pending: Option<&CeremonyToken>) -> Opti
     Some(app.accounts.sign_up(&pending?.0).await.ok()?.handle)
 }
 
-/// Whether a typed handle can be claimed, for the person who types it.
+/// The verdict on a typed handle, with a sentence for the person who types it.
 pub struct HandleVerdict {
     /// `free` or `bad`.
     pub verdict: &'static str,
     /// A sentence.
     pub note: String,
-    /// Free handles that are like it.
+    /// Similar handles that are free.
     pub suggestions: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ impl HandleVerdict {
     /// `reserved` is the handle reserved by this browser's own sign-up.
     pub fn of(typed: &str, availability: HandleAvailability, reserved: Option<&Handle>) -> Self {
         match availability {
-            // The handle is taken by this same browser's sign-up: the person went back a page.
+            // The handle is reserved by this same browser's sign-up: the user went back a page.
             HandleAvailability::Taken { .. }
                 if reserved.is_some() && Handle::claim(typed).ok().as_ref() == reserved =>
             {

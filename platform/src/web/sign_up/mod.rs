@@ -1,5 +1,5 @@
-//! Signing up: handle, passkey, one-time-code app and recovery codes, then a page that shows how the instance is
-//! made.
+//! Sign-up: handle, passkey, one-time-code app (TOTP) and recovery codes, then a page that shows how the instance is
+//! created.
 
 mod availability;
 pub mod page;

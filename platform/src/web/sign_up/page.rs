@@ -1,5 +1,5 @@
-//! The pages of signing up. Each step is a page; going back is always possible, and skipping ahead redirects to the
-//! step that is next.
+//! The pages of the sign-up wizard. Each step is a page; going back is always possible, and skipping ahead redirects to
+//! the next step.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -25,7 +25,7 @@ use crate::web::extractors::{CeremonyToken, OwnInstance};
 #[derive(Template)]
 #[template(path = "sign_up/handle.html")]
 pub struct HandlePage {
-    /// Follows the handle in an instance's address.
+    /// The suffix of an instance's address after the handle.
     pub suffix: String,
     pub handle: String,
     pub set_up: String,
@@ -37,7 +37,7 @@ pub struct HandlePage {
     pub suggestions: Vec<String>,
 }
 
-/// Step 2: make a passkey.
+/// Step 2: register a passkey.
 #[derive(Template)]
 #[template(path = "sign_up/passkey.html")]
 pub struct SignUpPasskeyPage {
@@ -65,7 +65,7 @@ pub struct SignUpRecoveryCodesPage {
     pub codes: Vec<String>,
 }
 
-/// The last page: the instance is being made.
+/// The last page: the instance is being created.
 #[derive(Template)]
 #[template(path = "sign_up/welcome.html")]
 pub struct WelcomePage {
@@ -74,7 +74,7 @@ pub struct WelcomePage {
     pub state: StateView,
     pub awake: bool,
     pub steps: [WakeStep; 4],
-    /// When its address can be opened, where that is later than now: its certificate has to wait for its turn.
+    /// When the instance's address becomes reachable, if its certificate is queued.
     pub opens_at: Option<Moment>,
 }
 
@@ -109,8 +109,8 @@ pub async fn claim(
     pending: Option<CeremonyToken>,
     Form(form): Form<HandleForm>,
 ) -> HandlerResult {
-    // A person who goes back to choose another handle gives up the one before, or it would stay reserved for half an
-    // hour.
+    // A user who goes back to choose another handle releases the previous one, which would stay reserved for half an
+    // hour otherwise.
     let previous = pending.as_ref().map(|pending| pending.0.as_str());
     let link = Some(form.set_up.as_str()).filter(|link| !link.is_empty());
     match app.accounts.sign_up_begin(&form.handle, previous, link, &client).await {
@@ -179,7 +179,7 @@ pub async fn recovery_codes(State(app): State<App>, CeremonyToken(token): Ceremo
     }
 }
 
-/// `POST /sign-up/finish`: makes the account; the instance is made in the background.
+/// `POST /sign-up/finish`: creates the account; the instance is created in the background.
 pub async fn finish(State(app): State<App>, client: Client, CeremonyToken(token): CeremonyToken) -> HandlerResult {
     let (signed_in, _) = app.accounts.sign_up_finish(&token, &client).await?;
     Ok((cookies::signed_in(&signed_in), Redirect::to("/welcome")).into_response())
@@ -201,7 +201,7 @@ pub async fn welcome(State(app): State<App>, OwnInstance(instance): OwnInstance)
 /// The state of a browser's sign-up, for the page of one of its steps.
 enum SignUpProgress {
     UnderWay(SignUpView),
-    /// It has expired or was finished elsewhere: the first page, with a sentence that says so.
+    /// It expired or was finished elsewhere: the response is the first page with a sentence that says so.
     Over(Response),
 }
 
@@ -211,7 +211,7 @@ async fn progress(app: &App, token: &str) -> HandlerResult<SignUpProgress> {
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let page = handle_page(app, HandleForm::default(), None, Some(&problem)).await?;
-            // With the status of the error: the page is shown in place of the step that was asked for.
+            // With the status of the error, because the page replaces the requested step.
             Ok(SignUpProgress::Over(problem.with(Page(page))))
         }
     }
@@ -236,7 +236,7 @@ async fn handle_page(
         let availability = app.accounts.handle_availability(&form.handle).await?;
         shown = HandleVerdict::of(&form.handle, availability, reserved);
     }
-    // The reason why the form was refused comes before the availability: the handle may be free and the link expired.
+    // The validation message comes before the availability: the handle may be free and the link expired.
     if let Some(problem) = problem {
         (shown.verdict, shown.note) = ("bad", problem.detail.clone());
     }

@@ -19,7 +19,7 @@ pub struct Gauge {
     /// `$3.77 left of $5.00`
     pub left: String,
     pub note: String,
-    /// Whether there is a limit, and so a bar.
+    /// Whether there is a limit, and therefore a bar.
     pub limited: bool,
     /// In hundredths of a percent of the limit: at most 10,000.
     pub spent_share: i64,
@@ -29,7 +29,7 @@ pub struct Gauge {
 /// A warning that an allowance is nearly or wholly spent.
 pub struct BudgetAlertView {
     pub sentence: String,
-    /// Whether all of it is spent.
+    /// Whether the allowance is spent completely.
     pub spent: bool,
 }
 
@@ -37,7 +37,7 @@ pub struct BudgetAlertView {
 #[must_use]
 pub fn budget_view(left: &AccountBudget) -> BudgetView {
     let today = &left.today;
-    // Credit counts as part of the month's budget here: it is spent after the allowance.
+    // Credit counts as part of the month's budget here, because it is spent after the allowance.
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
     let mut gauges = vec![money_gauge(
         "This month",
@@ -114,7 +114,7 @@ fn rate_gauge(name: &'static str, rate: RateLimitView) -> Gauge {
 #[must_use]
 pub fn budget_alert_views(alerts: &[BudgetAlert], left: &AccountBudget) -> Vec<BudgetAlertView> {
     let today = &left.today;
-    // Credit that is promised to calls in flight helps no further call.
+    // Credit that is held for calls in flight cannot pay for another call.
     let has_credit = left.credit_nanodollars > 0 && left.left_nanodollars > 0;
     let month = Some((left.allowance_nanodollars, left.spent_nanodollars, left.resets_on, has_credit));
     let day = today.allowance_nanodollars.map(|of| (of, today.spent_nanodollars, today.resets_on, false));
@@ -123,9 +123,9 @@ pub fn budget_alert_views(alerts: &[BudgetAlert], left: &AccountBudget) -> Vec<B
         .filter(|(_, period, _)| alerts.iter().any(|alert| alert.period == *period))
         .filter_map(|(whose, _, money)| {
             let (allowance, spent, resets_on, has_credit) = money?;
-            // Judged by the present figures, because the operator may have raised the limit since the alert.
+            // Judged by the current figures, because the operator may have raised the limit since the alert.
             let is_spent = spent >= allowance;
-            // In 128 bits: an allowance may be close to the largest amount there is.
+            // In 128 bits: a large allowance times 100 overflows 64.
             if i128::from(spent) * 100 < i128::from(allowance) * 80 {
                 return None;
             }

@@ -1,4 +1,4 @@
-//! A chart of amounts by day as SVG shapes, computed on the server so that it needs no script and takes its colours
+//! A bar chart of amounts by day as SVG shapes, computed on the server so that it needs no script and takes its colours
 //! from the stylesheet. Pure. Every chart has the same figures in a table beside it.
 
 use crate::http::format::{self, dollars};
@@ -54,10 +54,9 @@ impl DayChart {
         let top = nice(days.iter().map(|day| day.nanodollars).max().unwrap_or(0));
         let amounts = format::column(&days.iter().map(|day| day.nanodollars).collect::<Vec<_>>());
         let columns = days.iter().zip(amounts).filter_map(|(total, amount)| {
-            // A day outside the month, which only a wrong clock can book, is left out.
+            // A day outside the month, which only a wrong clock can produce, is left out.
             let at = all.iter().position(|name| name == total.day)?;
-            // A day with a tiny amount keeps a visible column; a correction can make a day negative, which shows as
-            // none.
+            // A tiny amount keeps a visible column. A correction can make a day negative, which has no column.
             let height = if total.nanodollars > 0 { scaled(total.nanodollars, top).clamp(LEAST, TALL) } else { 0 };
             let (day, calls) = (format::day(total.day), format::grouped(total.calls));
             Some(DayColumn { x: at * STEP, y: TALL - height, height, day, calls, amount })

@@ -1,4 +1,4 @@
-//! AI usage: the remaining budget, sums by day, model and agent, and receipts.
+//! AI usage: remaining budget, sums by day, model and agent, and receipts.
 
 mod api;
 pub mod budget_view;

@@ -19,7 +19,7 @@ use crate::quota::reports::SpendBreakdown;
 use crate::web::own_keys;
 use crate::web::page_head::PageHead;
 
-/// How many of the latest receipts are listed.
+/// Number of the latest receipts that are listed.
 const LATEST: u64 = 8;
 
 #[derive(Template)]
@@ -35,7 +35,7 @@ pub struct UsagePage {
     pub alerts: Vec<BudgetAlertView>,
     pub total: String,
     pub calls: String,
-    /// Only in the present month.
+    /// `None` for a past month.
     pub left: Option<BudgetView>,
     /// A sentence about calls that use own provider keys; empty when there are none.
     pub own_keys: String,
@@ -62,7 +62,7 @@ pub struct MonthQuery {
 }
 
 impl MonthQuery {
-    /// The month asked for.
+    /// The requested month.
     ///
     /// # Errors
     /// `NotFound` when it cannot be parsed.

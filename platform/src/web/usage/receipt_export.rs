@@ -43,7 +43,7 @@ pub async fn export(State(app): State<App>, session: Session, Query(asked): Quer
     // The header row comes before the first read, so an empty month is a valid file too.
     let head = futures_util::stream::iter([Ok(format.head())]);
     let lines = receipts.map_ok(move |some| format.lines(&some));
-    // The status is sent already: the response breaks off, and the log has the reason.
+    // The status is already sent: the response is truncated, and the log has the reason.
     let lines = lines.inspect_err(|error| tracing::warn!(?error, "an export of receipts broke off"));
     let name = format!("attachment; filename=\"berth-{}-{month}.{}\"", session.handle, format.extension());
     let body = Body::from_stream(futures_util::StreamExt::chain(head, lines));
@@ -107,7 +107,7 @@ const COLUMNS: [&str; 23] = [
     "worth_dollars",
 ];
 
-/// Lines of CSV (RFC 4180: CRLF, quoted where needed).
+/// Rows of CSV (RFC 4180: CRLF, quoted where needed).
 fn csv_lines(records: impl IntoIterator<Item = [String; COLUMNS.len()]>) -> Bytes {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     for record in records {
@@ -155,7 +155,7 @@ fn plain(nanodollars: i64) -> String {
     dollars(nanodollars).replace('$', "")
 }
 
-/// Text that others chose (model, agent, reason). A spreadsheet takes a field that begins like this for a formula, which
+/// Untrusted text (model, agent, reason). A spreadsheet interprets a field that begins like this as a formula, which
 /// quoting does not prevent (CSV injection); the apostrophe makes it text.
 fn guarded(text: &str) -> String {
     let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };

@@ -1,4 +1,4 @@
-//! Receipts in words: rows of a list, the fields of one, and the explanation of its amount. Pure.
+//! View models of receipts: rows of a list, the fields of one receipt, and the explanation of its amount. Pure.
 
 use crate::clock::Timestamp;
 use crate::http::format::{Moment, column, dollars, grouped};
@@ -34,11 +34,11 @@ pub struct CorrectionRow {
     pub reason: String,
 }
 
-/// Where the next page begins; `None` when this one is not full.
+/// The cursor of the next page; `None` when this page is not full.
 #[must_use]
 pub fn next(receipts: &[Receipt]) -> Option<i64> {
     let is_full = u64::try_from(receipts.len()).is_ok_and(|count| count == PAGE_SIZE);
-    // Number 1 is the first of the chain: nothing comes before it.
+    // Number 1 is the first of the chain.
     receipts.last().filter(|last| is_full && last.seq > 1).map(|last| last.seq)
 }
 
@@ -172,7 +172,7 @@ fn outcome(word: &str) -> &str {
         "refused" => "refused by the provider",
         "recovered" => "the server stopped during the call",
         "corrected" => "a correction",
-        // A word that a later version wrote is shown as it is.
+        // A word of a later version is shown as it is.
         other => other,
     }
 }
@@ -225,8 +225,7 @@ fn told(receipt: &Receipt, amount: &str) -> String {
              prices of version {} that is {amount}.",
             receipt.price_version
         ),
-        // The part of a stream that was received bounds what was used from below, the amount held bounds it from
-        // above.
+        // The received part of the stream is a lower bound of the usage; the hold is an upper bound.
         ("observed", _) => format!(
             "The response ended before the provider reported its usage. The part received was counted: {used}, at the prices \
              of version {}. That is {amount}, no more than the {held} that was held.",
@@ -245,7 +244,7 @@ fn told(receipt: &Receipt, amount: &str) -> String {
     }
 }
 
-/// The explanation of a call that its owner pays the provider for.
+/// The explanation of a call under the account's own key, which the provider bills directly.
 fn story_under_own_key(receipt: &Receipt, used: &str) -> String {
     let own_key = "The call used your own key, so your budget was not charged";
     match (receipt.outcome.as_str(), receipt.worth_nanodollars) {

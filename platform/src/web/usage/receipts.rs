@@ -25,7 +25,7 @@ pub struct ReceiptsPage {
     pub receipts: Vec<ReceiptRow>,
     /// Whether the list starts with the newest.
     pub newest: bool,
-    /// Where the next page begins, if there is one.
+    /// The cursor of the next page, if there is one.
     pub before: Option<i64>,
     /// The present month in addresses, for the export.
     pub period: String,
@@ -37,17 +37,17 @@ pub struct ReceiptPage {
     pub head: PageHead,
     pub id: String,
     pub amount: String,
-    /// `for a call of`, or the phrase for a correction.
+    /// The phrase before the model: `for a call of`, or that of a correction.
     pub what: &'static str,
     pub model: String,
     pub at: Moment,
     /// The explanation of the amount.
     pub story: String,
-    /// The corrections made since.
+    /// Later corrections of this receipt.
     pub corrections: Vec<CorrectionRow>,
     /// The amount including all corrections.
     pub total: String,
-    /// Why the verification failed; empty when it did not.
+    /// Why the verification of the hash chain failed, or empty.
     pub wrong: String,
     /// Every field as a name and its text.
     pub fields: Vec<ReceiptField>,

@@ -31,7 +31,7 @@ pub(super) fn named_agent(agent: &NamedSpend) -> NamedSpend {
     NamedSpend { name: name.into(), ..agent.clone() }
 }
 
-/// Rows of a table. `others` is the sum of all that have no row of their own, and gets the last row.
+/// Rows of a table. `others` is the sum of all entries without a row of their own; it gets the last row.
 #[must_use]
 pub fn rows(
     sums: impl Iterator<Item = NamedSpend>,
@@ -66,8 +66,7 @@ pub fn rows(
             name: sum.name.clone(),
         })
         .collect();
-    // Agents name themselves, so there is no limit to their number; the store sums up those beyond the largest
-    // twenty.
+    // Agents name themselves, so their number is unbounded; the store sums up all but the largest twenty.
     if others != 0 {
         let (name, amount) = ("others".into(), said.last().cloned().unwrap_or_default());
         rows.push(UsageRow { name, what: Vec::new(), share: share(others, all), today: String::new(), amount });

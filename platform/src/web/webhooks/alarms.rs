@@ -1,4 +1,4 @@
-//! The owner's view of alarms, which the program inside sets: list them, delete one.
+//! The owner's view of alarms, which only the program inside can set: list and delete.
 
 use axum::extract::{Path, State};
 use axum::response::Redirect;
@@ -12,7 +12,7 @@ use crate::web::extractors::OwnInstance;
 /// One alarm, for the page.
 pub struct AlarmRow {
     pub name: String,
-    /// The cron pattern; empty for one that rings once.
+    /// The cron expression; empty for a one-time alarm.
     pub cron: String,
     pub path: String,
     pub next: Moment,

@@ -18,7 +18,7 @@ use crate::webhooks::{
     DeliveryState, DeliveryView, MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_PATHS, PathSuffix, WebhookPath,
 };
 
-/// How many deliveries of a state are listed.
+/// Maximum number of listed deliveries of one state.
 const LISTED: u64 = 50;
 
 /// `GET /api/webhooks`: the size of the inbox, and its limits.
@@ -88,7 +88,7 @@ pub async fn close(
     OwnInstance(instance): OwnInstance,
     Path(path): Path<String>,
 ) -> HandlerResult<StatusCode> {
-    // The route's parameter comes without the slash in front of it.
+    // The route's parameter lacks the leading slash.
     app.webhooks.close_path(instance.id, &format!("/{path}")).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -103,7 +103,7 @@ pub async fn retry(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// `DELETE /api/webhooks/deliveries/{id}` discards it.
+/// `DELETE /api/webhooks/deliveries/{id}` discards a delivery.
 pub async fn discard(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,

@@ -12,7 +12,7 @@ pub struct DeliveryRow {
     pub lamp: &'static str,
     /// The outcome so far.
     pub outcome: String,
-    /// What `at` is the time of: the next attempt, the arrival, or the end.
+    /// The label of `at`: the next attempt, the arrival, or the end.
     pub when: &'static str,
     pub at: Moment,
 }

@@ -18,7 +18,8 @@ use crate::web::extractors::OwnInstance;
 use crate::web::page_head::PageHead;
 use crate::webhooks::{DeliveryId, DeliveryState, InboxCounts, MAX_PATHS, PathSuffix};
 
-/// How many deliveries of each kind are listed: those that may need the owner, and those that only show that it works.
+/// Maximum number of listed deliveries: of undelivered ones, which may need action, and of delivered ones, which only
+/// show that delivery works.
 const UNDELIVERED_LISTED: u64 = 50;
 const DELIVERED_LISTED: u64 = 10;
 
@@ -26,7 +27,7 @@ const DELIVERED_LISTED: u64 = 10;
 #[template(path = "webhooks/webhooks.html")]
 pub struct WebhooksPage {
     pub head: PageHead,
-    /// Stands before a path in an address.
+    /// The part of an address before the path.
     pub instance_origin: String,
     /// The path in the form; `note` holds the validation message for it.
     pub typed: String,
@@ -54,7 +55,7 @@ pub async fn show(
 pub struct OpenPathForm {
     #[serde(default)]
     path: String,
-    /// The checkbox: `yes`, or not there.
+    /// The checkbox: `yes`, or absent.
     #[serde(default)]
     unguessable: String,
 }

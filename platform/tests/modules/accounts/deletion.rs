@@ -110,7 +110,7 @@ async fn a_deletion_by_the_operator_is_cancelled_by_the_operator_only_and_restor
         for refused in
             [platform.accounts.restore(handle, "operator").await, platform.accounts.suspend(handle, "operator").await]
         {
-            assert!(sentence(refused).contains("user keep"));
+            assert!(sentence(refused).contains("user cancel-deletion"));
         }
         let back = log_in_again(&platform, &member).await;
         assert!(!platform.accounts.scheduled_deletion(&back).await.unwrap().unwrap().owner_may_cancel);

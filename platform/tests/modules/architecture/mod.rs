@@ -131,7 +131,7 @@ fn no_http_layer_imports_another() {
             continue;
         }
         let others = source.imports().into_iter().filter(|i| HTTP_LAYERS.contains(i) && *i != source.part());
-        // `berth serve` is a word of the command line.
+        // `berth serve` is a command, so `cli` imports `serve`.
         let others = others.filter(|i| !(source.part() == "cli" && *i == "serve"));
         wrong.extend(others.map(|import| format!("{} imports {import}", source.path)));
     }
@@ -216,7 +216,7 @@ fn only_the_reconciler_changes_a_container() {
 fn files_are_taken_away_in_one_place_that_the_loop_does_not_know() {
     for (calls, only) in [
         (&[".bury_volume(", ".unbury_volume(", ".destroy_volume("][..], "instances/deletion.rs"),
-        (&[".bury_files(", ".dig_up_files(", ".destroy_files("], "accounts/deletion.rs"),
+        (&[".mark_files(", ".unmark_files(", ".destroy_files("], "accounts/deletion.rs"),
     ] {
         let outside: Vec<Source> = sources()
             .into_iter()

@@ -9,7 +9,7 @@ use berth::edge::pages::{MessagePage, WaitingPage};
 use berth::http::format::{self, Moment};
 use berth::http::problem::ErrorPage;
 use berth::instances::{
-    AwakeLedger, Cause, DeclaredJob, Fact, InstanceStatus, LastWork, OpenWork, WakeStage, Wish, Work,
+    AwakeReport, Cause, DeclaredJob, Fact, InstanceStatus, LastWork, OpenWork, WakeStage, Wish, Work,
 };
 use berth::web::account_deletion::{DeleteAccountPage, DeletionScheduledPage, DeletionStartedPage};
 use berth::web::admin::users::{InstanceCell, UserRow, UsersPage};
@@ -390,12 +390,12 @@ fn minutes(ago: i64) -> Timestamp {
     Timestamp(NOON - ago * 60_000)
 }
 
-/// The awake ledger of an instance that is busy, or idle.
-fn ledger(busy: bool) -> AwakeLedger {
+/// The awake report of an instance that is busy, or idle.
+fn ledger(busy: bool) -> AwakeReport {
     let open = |work, count, holds| OpenWork { work, count, since: minutes(4), holds, moved_at: minutes(1) };
     let open = vec![open(Work::Request, 1, true), open(Work::AiCall, 2, true), open(Work::Socket, 1, false)];
     let jobs = vec![DeclaredJob { name: "nightly-build".into(), since: minutes(30), until: minutes(-90) }];
-    AwakeLedger {
+    AwakeReport {
         open: if busy { open } else { Vec::new() },
         jobs: if busy { jobs } else { Vec::new() },
         idle_since: minutes(6),

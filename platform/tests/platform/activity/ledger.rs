@@ -1,7 +1,6 @@
-//! The awake ledger: each change of fact has one cause, the right one, after any sequence of events; and how page, API
+//! The awake report: each change of fact has one cause, the right one, after any sequence of events; and how page, API
 //! and command show it.
 
-use std::process::Command;
 use std::time::Duration;
 
 use berth::containers::ContainerExit;
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::scenarios::look_at_everything;
 use super::scene::{FIVE_MINUTES, HALF_AN_HOUR, HOST, MINUTE, Scene};
+use crate::cli;
 use berth_testing::databases;
 use berth_testing::fake_platform::until;
 
@@ -226,19 +226,12 @@ async fn the_last_work_survives_a_restart() {
 async fn the_command_line_shows_the_operator_the_same() {
     let scene = Scene::new().await;
     let (app, config) = (scene.platform.app.clone(), scene.platform.app.config.clone());
-    let shown = || {
-        let shown = Command::new(env!("CARGO_BIN_EXE_berth"))
-            .args(["instance", "show", "alice"])
-            .env("BERTH_DOMAIN", "example.com")
-            .env("BERTH_SECRET", "a secret for stories, 32 characters and more")
-            .env("BERTH_DATA_DIR", &config.data_dir)
-            .env("DATABASE_URL", &config.database_url)
-            .output()
-            .unwrap();
-        assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
-        String::from_utf8(shown.stdout).unwrap()
+    let shown = async || {
+        let shown = cli::berth(&config, &["instance", "show", "alice"]).await;
+        assert!(shown.succeeded, "{shown:?}");
+        shown.text
     };
-    assert!(shown().contains("at work    Berth does not run here just now"));
+    assert!(shown().await.contains("work       unknown, because the platform is not running"));
 
     std::fs::create_dir_all(config.data_dir.join("run")).unwrap();
     let socket = config.control_socket();
@@ -252,18 +245,16 @@ async fn the_command_line_shows_the_operator_the_same() {
     }
     let work = [Work::Request, Work::Request, Work::AiCall].map(|work| scene.alice.instance.begin_work(work));
     let told = control_socket::ask_why(&socket, scene.alice.instance.id).await.unwrap().unwrap();
-    assert_eq!(told, scene.platform.instances().ledger(&scene.alice.instance));
-    let text = shown();
-    for line in
-        ["at work    2 request, for", "at work    1 ai_call, for", "sleeps     not before what is at work has ended"]
+    assert_eq!(told, scene.platform.instances().awake_report(&scene.alice.instance));
+    let text = shown().await;
+    for line in ["work       2 request, for", "work       1 ai_call, for", "sleeps     not before this work has ended"]
     {
         assert!(text.contains(line), "{text}");
     }
     drop(work);
     scene.platform.wait(FIVE_MINUTES).await;
-    let text = shown();
-    for line in
-        ["fact       frozen (idle)", "last work  ai_call", "idle       for", "last at work: ai_call, 300 s before"]
+    let text = shown().await;
+    for line in ["fact       frozen (idle)", "last work  ai_call", "idle       for", "last work: ai_call, 300 s before"]
     {
         assert!(text.contains(line), "{text}");
     }

@@ -39,7 +39,12 @@ async fn each_kind_of_activity_keeps_an_instance_awake_or_lets_it_freeze() {
     for (what, expected) in SCENARIOS {
         let scene = Scene::new().await;
         go_on(&scene, what).await;
-        assert_eq!(scene.fact(), expected, "{what}: {:?}", scene.platform.instances().ledger(&scene.alice.instance));
+        assert_eq!(
+            scene.fact(),
+            expected,
+            "{what}: {:?}",
+            scene.platform.instances().awake_report(&scene.alice.instance)
+        );
     }
 }
 

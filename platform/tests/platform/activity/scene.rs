@@ -57,12 +57,12 @@ impl Scene {
     }
 
     pub fn last(&self) -> Option<LastWork> {
-        self.platform.instances().ledger(&self.alice.instance).last
+        self.platform.instances().awake_report(&self.alice.instance).last
     }
 
     /// The number of open entries of `work`.
     pub fn open(&self, work: Work) -> usize {
-        let ledger = self.platform.instances().ledger(&self.alice.instance);
+        let ledger = self.platform.instances().awake_report(&self.alice.instance);
         ledger.open.iter().find(|open| open.work == work).map_or(0, |open| open.count)
     }
 
@@ -84,7 +84,7 @@ impl Scene {
             self.fact() == Fact::Frozen
         };
         let frozen = Wait::within(PATIENCE).every(Duration::from_millis(10)).succeeds(is_frozen).await;
-        assert!(frozen, "{:?}: {:?}", self.fact(), self.platform.instances().ledger(&self.alice.instance));
+        assert!(frozen, "{:?}: {:?}", self.fact(), self.platform.instances().awake_report(&self.alice.instance));
     }
 
     /// A connection on which a request with `head` and the beginning of its `body` was sent.

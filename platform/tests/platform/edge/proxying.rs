@@ -157,9 +157,9 @@ async fn a_client_that_disconnects_ends_its_request() {
         while program.seen().len() == before {
             tokio::task::yield_now().await;
         }
-        assert!(!platform.instances().ledger(&alice.instance).open.is_empty(), "{path} is under way");
+        assert!(!platform.instances().awake_report(&alice.instance).open.is_empty(), "{path} is under way");
         drop(wire);
-        let has_ended = async || platform.instances().ledger(&alice.instance).open.is_empty();
+        let has_ended = async || platform.instances().awake_report(&alice.instance).open.is_empty();
         eventually("the request ends with its client", has_ended).await;
     }
 }

@@ -332,7 +332,7 @@ async fn a_new_wish_from_another_process_ends_the_backoff() {
     platform.instances().settled().await;
     let command = other_process(&platform, &platform).await;
     command.wake(&command.all()[0], Cause::OperatorAsked).await.unwrap();
-    platform.instances().admit(alice.instance.id).await.unwrap();
+    platform.instances().load_committed(alice.instance.id).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 

@@ -263,7 +263,7 @@ async fn the_outcome_of_a_requested_upgrade_is_reported() {
     let broken = container(&platform, &alice).await.image_id;
     assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done);
     platform.host.breaks_when_started(&broken, ContainerExit { code: 3, out_of_memory: false });
-    assert_eq!(ask("other:1").await, UpgradeOutcome::WentBack);
+    assert_eq!(ask("other:1").await, UpgradeOutcome::RolledBack);
     assert!(platform.instances().outdated().await.unwrap().is_empty(), "a refused image is not offered again");
     assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done, "another image is");
 }

@@ -244,7 +244,7 @@ async fn a_suspended_account_cannot_call_under_its_own_key() {
     let tx = world.app.db.begin().await.unwrap();
     let id = world.app.instances.suspend_in(&tx, alice.instance.account).await.unwrap();
     tx.commit().await.unwrap();
-    world.app.instances.admit(id.unwrap()).await.unwrap();
+    world.app.instances.load_committed(id.unwrap()).await.unwrap();
     assert_eq!(alice.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap().status(), 403);
     assert!(provider.requests().is_empty());
 }

@@ -112,11 +112,11 @@ async fn an_impossible_correction_is_refused_and_changes_nothing() {
     };
     let nobody = HoldId(world.clock.uuid());
     assert!(matches!(refused(nobody, -1, "why").await, Error::NotFound));
-    assert!(matches!(refused(first, -1, "  ").await, Error::Invalid { field: "because", .. }));
-    assert!(matches!(refused(first, -1, &"x".repeat(201)).await, Error::Invalid { field: "because", .. }));
+    assert!(matches!(refused(first, -1, "  ").await, Error::Invalid { field: "reason", .. }));
+    assert!(matches!(refused(first, -1, &"x".repeat(201)).await, Error::Invalid { field: "reason", .. }));
     assert!(matches!(refused(first, 0, "why").await, Error::Invalid { field: "dollars", .. }));
     let below = refused(first, -HOLD / 2 - 1, "too much").await.to_string();
-    assert_eq!(below, "The call cost $0.0005 in all; it cannot cost less than nothing.");
+    assert_eq!(below, "The call costs $0.0005 in total; that cannot become negative.");
     assert!(matches!(refused(done.id, 1, "why").await, Error::Conflict(_)), "a correction is not corrected");
     assert!(matches!(refused(first, -HOLD / 2, "sorry").await, Error::Conflict(_)), "the same once more");
     assert_eq!(receipts(quota, &alice).await.len(), 2);

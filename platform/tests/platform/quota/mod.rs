@@ -504,7 +504,7 @@ async fn doctor_checks_the_books_the_quota_proxy_and_the_database() {
         (finding.verdict, finding.sentence)
     };
     let hold = world.app.quota.admit(call(&alice)).await.unwrap();
-    assert_eq!(examine(&config, "money").await, (Verdict::Fine, "the books agree".into()));
+    assert_eq!(examine(&config, "money").await, (Verdict::Fine, "receipts and their sums agree".into()));
     assert_eq!(examine(&config, "quota proxy").await.0, Verdict::Fine);
     drop((hold, proxy));
     world.app.quota.settled().await;

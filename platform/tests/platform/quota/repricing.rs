@@ -6,9 +6,9 @@ use berth::error::Error;
 use berth::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
 use berth::quota::{BudgetCall, CallOutcome, Quota};
 use berth_providers::{Usage, UsageReport};
-use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli;
 use crate::quota::{HOLD, call, used};
 use berth_testing::person::Person;
 use berth_testing::quota_platform::{QuotaPlatform, after_a_kill, reopen};
@@ -204,24 +204,12 @@ async fn the_operators_commands_preview_and_then_apply_to_the_running_platform()
     quota.settled().await;
     let cheap = import(quota, &table("claude-of-today", 1)).await;
     let receipt = quota.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0).id.to_string();
-    let berth = async |words: &[&str]| {
-        let said = Command::new(env!("CARGO_BIN_EXE_berth"))
-            .args(words)
-            .env_clear()
-            .envs([
-                ("BERTH_DOMAIN", "example.com"),
-                ("BERTH_SECRET", "a secret for stories, 32 characters and more"),
-                ("BERTH_DATA_DIR", world.app.config.data_dir.to_str().unwrap()),
-                ("DATABASE_URL", &*world.app.config.database_url),
-            ])
-            .output()
-            .await
-            .unwrap();
-        let text = [said.stdout, said.stderr].concat();
-        (said.status.success(), String::from_utf8(text).unwrap())
+    let berth = async |arguments: &[&str]| {
+        let output = cli::berth(&world.app.config, arguments).await;
+        (output.succeeded, output.text)
     };
-    let (fine, said) = berth(&["receipts", "correct", &receipt, "-0.0001", "--because", "sorry"]).await;
-    assert!(!fine && said.contains("Berth does not run here just now"), "{said}");
+    let (fine, said) = berth(&["receipts", "correct", &receipt, "-0.0001", "--reason", "sorry"]).await;
+    assert!(!fine && said.contains("the platform is not running"), "{said}");
 
     let socket = world.app.config.control_socket();
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
@@ -233,17 +221,17 @@ async fn the_operators_commands_preview_and_then_apply_to_the_running_platform()
     while !socket.exists() {
         tokio::task::yield_now().await;
     }
-    let (fine, said) = berth(&["receipts", "correct", &receipt, "-0.0001", "--because", "sorry"]).await;
-    assert!(fine && said.contains("The call cost $0.0003 in all now."), "{said}");
-    let (fine, said) = berth(&["receipts", "correct", &receipt, "-5", "--because", "more"]).await;
-    assert!(!fine && said.contains("cannot cost less than nothing"), "{said}");
-    let (fine, said) = berth(&["prices", "rerate", &cheap]).await;
-    assert!(fine && said.contains("-$0.0003") && said.contains("say it again with --yes"), "{said}");
+    let (fine, said) = berth(&["receipts", "correct", &receipt, "-0.0001", "--reason", "sorry"]).await;
+    assert!(fine && said.contains("The call now costs $0.0003 in total."), "{said}");
+    let (fine, said) = berth(&["receipts", "correct", &receipt, "-5", "--reason", "more"]).await;
+    assert!(!fine && said.contains("cannot become negative"), "{said}");
+    let (fine, said) = berth(&["prices", "reprice", &cheap]).await;
+    assert!(fine && said.contains("-$0.0003") && said.contains("repeat the command with --yes"), "{said}");
     assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 300 * A_TOKEN);
-    let (fine, said) = berth(&["prices", "rerate", &cheap, "--handle", "alice", "--yes"]).await;
+    let (fine, said) = berth(&["prices", "reprice", &cheap, "--handle", "alice", "--yes"]).await;
     assert!(fine && said.contains("Receipts corrected: 1."), "{said}");
     assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
-    let (fine, said) = berth(&["prices", "rerate", "nothing", "--yes"]).await;
+    let (fine, said) = berth(&["prices", "reprice", "nothing", "--yes"]).await;
     assert!(!fine && said.contains("no price table of that version"), "{said}");
     let (fine, said) = berth(&["receipts", "verify"]).await;
     assert!(fine, "{said}");

@@ -1,7 +1,6 @@
 //! The end of a share: open streams and WebSockets end when it is revoked, a guest is suspended, or an account is
 //! deleted.
 
-use std::process::Command;
 use std::time::Duration;
 
 use berth::control_socket;
@@ -10,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::cli;
 
 /// Longer than a connection may outlive its share, with a margin for a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -167,21 +167,13 @@ async fn a_change_by_another_process_takes_effect_with_its_notification() {
     assert_eq!(shared.get("/echo", "").await.status, 401);
     assert!(control_socket::nudge(&socket, alice.id).await.unwrap());
     assert_eq!(shared.get("/echo", "").await.status, 200);
-    let operator = |words: &[&str]| {
-        let config = &platform.app.config;
-        let said = Command::new(env!("CARGO_BIN_EXE_berth"))
-            .args([&["instance", "shares", "alice"], words].concat())
-            .env("BERTH_DOMAIN", "example.com")
-            .env("BERTH_SECRET", "a secret for stories, 32 characters and more")
-            .env("BERTH_DATA_DIR", &config.data_dir)
-            .env("DATABASE_URL", &config.database_url)
-            .output()
-            .unwrap();
-        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-        String::from_utf8(said.stdout).unwrap()
+    let operator = async |arguments: &[&str]| {
+        let output = cli::berth(&platform.app.config, &[&["instance", "shares", "alice"], arguments].concat()).await;
+        assert!(output.succeeded, "{output:?}");
+        output.text
     };
-    assert_eq!(operator(&[]), format!("{}  /echo to everyone\n", share.id));
-    assert_eq!(operator(&["--remove", &share.id.to_string()]), "");
+    assert_eq!(operator(&[]).await, format!("{}  /echo to everyone\n", share.id));
+    assert_eq!(operator(&["--remove", &share.id.to_string()]).await, "");
     assert_eq!(shared.get("/echo", "").await.status, 401, "and at once");
     end.cancel();
     listening.await.unwrap().unwrap();

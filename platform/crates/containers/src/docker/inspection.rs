@@ -1,4 +1,4 @@
-//! Observes containers, volumes and images on the Engine: parses its inspect responses, list entries and events.
+//! Observation of containers, volumes and images: parses the Engine's inspect responses, list entries and events.
 
 use berth_ground::ids::InstanceId;
 use bollard::models::{
@@ -18,7 +18,7 @@ pub(super) struct InspectedContainer {
     pub exit: Option<ContainerExit>,
     /// The hash of its create request: see [`labels::SPEC_HASH`].
     pub spec_hash: Option<String>,
-    /// The image of the container that this one replaced.
+    /// The image of the container that this one replaced, for a rollback.
     pub image_before: Option<String>,
     pub never_ran: bool,
 }
@@ -33,11 +33,11 @@ impl InspectedContainer {
         let observed_state = match state.status {
             Some(RUNNING) => ContainerState::Running,
             Some(PAUSED) => ContainerState::Frozen,
-            // Created, exited, dead and removing alike need a start or a new container.
+            // Created, exited, dead and removing containers alike need a start or a replacement.
             _ => ContainerState::Stopped,
         };
         let never_ran = state.status == Some(CREATED);
-        // A created container has exit code 0, which would look like a normal end.
+        // A created container has exit code 0, which would look like a normal exit.
         let exit = (observed_state == ContainerState::Stopped && !never_ran).then(|| ContainerExit {
             code: state.exit_code.unwrap_or_default(),
             out_of_memory: state.oom_killed.unwrap_or_default(),
@@ -54,13 +54,13 @@ impl InspectedContainer {
     }
 }
 
-/// The instance that an event concerns. The Engine puts a container's labels among the event's attributes.
+/// The instance that an event concerns. The Engine includes a container's labels in the event's attributes.
 pub(super) fn instance_of(event: EventMessage) -> Option<InstanceId> {
     event.actor?.attributes?.get(labels::INSTANCE)?.parse().ok()
 }
 
 impl DockerHost {
-    /// Inspects the container; `None` if it is absent. A container of that name without our labels is refused.
+    /// Inspects the container; `None` if it is absent. Refuses a container of that name without our labels.
     pub(super) async fn inspect_container(
         &self,
         instance: InstanceId,
@@ -86,7 +86,7 @@ impl DockerHost {
         }
     }
 
-    /// The id that the name of an image refers to now; `None` if the host has no such image.
+    /// The id to which the name of an image refers now; `None` if the host has no such image.
     pub(super) async fn image_id(&self, name: &str) -> Result<Option<String>, HostError> {
         match self.engine()?.inspect_image(name).await {
             Ok(image) => Ok(image.id),
@@ -100,11 +100,11 @@ impl DockerHost {
     async fn newest(&self, marks: &ContainerLabels) -> Result<NewestImage, HostError> {
         let no_upgrade = NewestImage { image_id: String::new(), is_current: true };
         let Some(image_id) = self.image_id(&marks.image).await? else { return Ok(no_upgrade) };
-        // An unpinned image under the same name is no upgrade for a container that runs the pinned one.
+        // An unpinned image of the same name is no upgrade for a container that runs the pinned one.
         if self.config.is_pinned_otherwise(&marks.image, &image_id) {
             return Ok(no_upgrade);
         }
-        // Containers from before there were sizes have no such label, and count as outdated.
+        // Containers from before sizes were introduced lack this label, and count as outdated.
         let Some(size) = self.config.size(&marks.size) else {
             return Ok(NewestImage { image_id, is_current: !marks.size.is_empty() });
         };
@@ -119,7 +119,7 @@ impl DockerHost {
         Ok(found.marks.observed(status, newest))
     }
 
-    /// Reads a list entry. A stopped container is inspected as well, because the list lacks its exit.
+    /// Reads a list entry. A stopped container is inspected as well, because the list lacks its exit code.
     pub(super) async fn observe_entry(
         &self,
         entry: ContainerSummary,

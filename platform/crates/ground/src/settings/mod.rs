@@ -1,5 +1,5 @@
 //! Configuration from environment variables: the list of variables with their defaults, a reader that reports all
-//! mistakes together, and the logging configuration that every process has.
+//! mistakes together, and the logging configuration of every process.
 
 mod reader;
 mod variables;
@@ -9,7 +9,7 @@ use std::fmt;
 pub use reader::{Placeholder, SettingsReader};
 pub use variables::{VARIABLES, Variable};
 
-/// Every mistake in the settings, one sentence for each, which names its variable.
+/// All mistakes in the settings, one sentence for each, which names its variable.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SettingsError(pub Vec<String>);
 
@@ -24,7 +24,7 @@ impl std::error::Error for SettingsError {}
 /// The logging configuration.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// In the syntax of tracing's `EnvFilter`.
+    /// A filter in the syntax of tracing's `EnvFilter`.
     pub filter: String,
     /// JSON lines instead of text.
     pub json: bool,

@@ -1,10 +1,10 @@
 //! The list of environment variables, each with its default and its text in `.env.example`.
 
-/// An environment variable as `.env.example` documents it; `tidy.rs` compares the two.
+/// An environment variable as `.env.example` documents it; an architecture test compares the two.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
     pub name: &'static str,
-    /// The value when it is not set; empty when it has none.
+    /// The value when the variable is not set; empty when there is none.
     pub default: &'static str,
     /// Its meaning, its unit, and a reason to change it.
     pub doc: &'static str,
@@ -199,7 +199,7 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_UNKNOWN_MODELS",
         "refuse",
-        "Policy for a model that the price table lacks, of a provider that it has: refuse, or dearest, which holds and charges that provider's highest prices until berth prices rerate refunds the difference.",
+        "Policy for a model that the price table lacks, of a provider that it has: refuse, or dearest, which holds and charges that provider's highest prices until berth prices reprice refunds the difference.",
     ),
     var(
         "BERTH_OPENAI_TIER",
