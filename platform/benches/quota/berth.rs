@@ -1,5 +1,6 @@
-//! The platform as `berth serve` puts it together, in a process of its own, on containers that only exist in memory. Every
-//! instance's address is one on loopback, which is where its calls must come from. The ledger is a file, as in production.
+//! The platform as `berth serve` puts it together, in a process of its own, on containers that only exist in memory.
+//! Every instance's address is one on loopback, which is where its calls must come from. The ledger is a file, as in
+//! production.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};

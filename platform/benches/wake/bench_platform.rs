@@ -29,7 +29,7 @@ use berth_testing::process::serve;
 
 /// Prefix of everything this bench makes on the Engine.
 pub const NETWORK: &str = "bench";
-/// Cheap for the instance to answer, so that what is measured is the way there.
+/// Cheap for the instance to answer, so that the path to it dominates the measurement.
 const PATH: &str = "/healthz";
 /// Longer than anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);

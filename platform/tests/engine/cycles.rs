@@ -8,7 +8,7 @@ use berth::instances::{Cause, Fact, Wish};
 
 use berth_testing::engine_platform::{EnginePlatform, Ground};
 use berth_testing::fake_platform::until;
-use berth_testing::fault_proxy::{Deed, Hold, Moment};
+use berth_testing::fault_proxy::{Deed, FaultGate, FaultTiming};
 use berth_testing::person::Person;
 use berth_testing::soak::SoakTest;
 use berth_testing::wait::Wait;
@@ -52,7 +52,7 @@ async fn a_hundred_sleeps_and_wakes_lose_neither_files_nor_memory() {
 async fn a_visit_during_a_freeze_is_answered_from_the_same_memory() {
     let platform = engine_platform("freezes", "10.85.0.0").await;
     let alice = platform.settle_in("alice").await;
-    for (number, moment) in [Moment::Before, Moment::After].into_iter().enumerate() {
+    for (number, moment) in [FaultTiming::Before, FaultTiming::After].into_iter().enumerate() {
         let hold = hold_next(&platform, "freeze", moment);
         platform.clock.advance(FIVE_MINUTES);
         platform.instances().round().await;
@@ -77,7 +77,7 @@ async fn a_wish_to_sleep_during_a_wake_is_followed_and_the_next_visit_wakes() {
         // An instance that never became ready is stopped rather than frozen.
         (HALF_AN_HOUR, "start", Wish::Frozen, Fact::Stopped),
     ] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             platform.wait(asleep).await;
             let hold = hold_next(&platform, verb, moment);
             platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
@@ -101,7 +101,7 @@ async fn an_instance_removed_during_a_wake_keeps_its_files() {
     let alice = platform.settle_in("alice").await;
     let sum = platform.ask(&alice, "/keep/64/5/home/berth/keep").await;
     for (asleep, verb) in [(FIVE_MINUTES, "thaw"), (HALF_AN_HOUR, "start")] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             platform.wait(asleep).await;
             let hold = hold_next(&platform, verb, moment);
             platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
@@ -125,10 +125,10 @@ async fn an_instance_removed_during_a_wake_keeps_its_files() {
 async fn an_instance_deleted_during_a_wake_leaves_nothing() {
     let platform = engine_platform("leaves", "10.83.0.0").await;
     for (handle, asleep, verb, moment) in [
-        ("ann", FIVE_MINUTES, "thaw", Moment::Before),
-        ("ben", FIVE_MINUTES, "thaw", Moment::After),
-        ("cid", HALF_AN_HOUR, "start", Moment::Before),
-        ("dora", HALF_AN_HOUR, "start", Moment::After),
+        ("ann", FIVE_MINUTES, "thaw", FaultTiming::Before),
+        ("ben", FIVE_MINUTES, "thaw", FaultTiming::After),
+        ("cid", HALF_AN_HOUR, "start", FaultTiming::Before),
+        ("dora", HALF_AN_HOUR, "start", FaultTiming::After),
     ] {
         let person = platform.settle_in(handle).await;
         platform.wait(asleep).await;
@@ -179,8 +179,8 @@ async fn engine_platform(network: &'static str, subnet: &'static str) -> EngineP
 }
 
 /// Holds the next call of `verb` on its way to the provisioner, or its answer.
-fn hold_next(platform: &EnginePlatform, verb: &str, moment: Moment) -> Hold {
-    let hold = Hold::default();
+fn hold_next(platform: &EnginePlatform, verb: &str, moment: FaultTiming) -> FaultGate {
+    let hold = FaultGate::default();
     platform.to_provisioner.points.once(verb, moment, Deed::Hold(hold.clone()));
     hold
 }

@@ -7,7 +7,7 @@ use berth::instances::{Cause, Fact};
 
 use berth_testing::engine_platform::{EnginePlatform, Ground};
 use berth_testing::fake_platform::until;
-use berth_testing::fault_proxy::{Deed, FaultProxy, Hold, Moment};
+use berth_testing::fault_proxy::{Deed, FaultGate, FaultProxy, FaultTiming};
 use berth_testing::person::Person;
 use berth_testing::soak::SoakTest;
 
@@ -23,7 +23,7 @@ async fn faults_of_one_instance_do_not_delay_others_and_it_wakes_once_they_end()
     let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
     let mut cases = Vec::new();
     for sleep in [FIVE_MINUTES, HALF_AN_HOUR] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             for (word, deed) in [
                 ("dropped", Deed::Drop),
                 ("failed", Deed::Fail),
@@ -62,7 +62,7 @@ async fn a_call_that_hangs_delays_neither_other_wakes_nor_rounds() {
     let platform = EnginePlatform::on(Ground { network: "hangs", subnet: "10.96.0.0", engine: ENGINE.into() }).await;
     let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
     for proxy in [&platform.to_provisioner, &platform.to_engine] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             platform.wait(HALF_AN_HOUR).await;
             let hold = hang(proxy, &alice, moment);
             let waiting = platform.instances().wake(&alice.instance, Cause::Visit).await;
@@ -83,8 +83,8 @@ async fn a_list_that_hangs_and_event_streams_that_end_block_no_wake() {
     let platform = EnginePlatform::on(Ground { network: "lists", subnet: "10.88.0.0", engine: ENGINE.into() }).await;
     let bob = platform.settle_in("bob").await;
     platform.wait(HALF_AN_HOUR).await;
-    let hold = Hold::default();
-    platform.to_provisioner.points.once("list", Moment::Before, Deed::Hold(hold.clone()));
+    let hold = FaultGate::default();
+    platform.to_provisioner.points.once("list", FaultTiming::Before, Deed::Hold(hold.clone()));
     let round = tokio::spawn({
         let instances = platform.instances().clone();
         async move { instances.round().await }
@@ -94,8 +94,8 @@ async fn a_list_that_hangs_and_event_streams_that_end_block_no_wake() {
     hold.release();
     round.await.unwrap();
     // The event streams end at once, so only the periodic list finds the change.
-    platform.to_provisioner.points.always("events", Moment::After, Deed::Drop);
-    platform.to_engine.points.always("events", Moment::After, Deed::Drop);
+    platform.to_provisioner.points.always("events", FaultTiming::After, Deed::Drop);
+    platform.to_engine.points.always("events", FaultTiming::After, Deed::Drop);
     platform.wait(FIVE_MINUTES).await;
     assert_eq!(bob.instance.fact(), Fact::Frozen);
     platform.ask(&bob, "/count").await;
@@ -108,8 +108,8 @@ async fn engine_platform() -> EnginePlatform {
 }
 
 /// Holds every request about the person's instance, or every answer.
-fn hang(proxy: &FaultProxy, person: &Person, moment: Moment) -> Hold {
-    let hold = Hold::default();
+fn hang(proxy: &FaultProxy, person: &Person, moment: FaultTiming) -> FaultGate {
+    let hold = FaultGate::default();
     proxy.points.always_about(&person.instance.id.to_string(), moment, Deed::Hold(hold.clone()));
     hold
 }

@@ -22,7 +22,7 @@ use berth::instances::{Cause, Wish};
 use self::http_browser::HttpBrowser;
 use self::invariants::Snapshot;
 use self::killable_platform::{KillablePlatform, Part};
-use berth_testing::fault_proxy::{Deed, Hold, Moment};
+use berth_testing::fault_proxy::{Deed, FaultGate, FaultTiming};
 use berth_testing::soak::SoakTest;
 use berth_testing::tenant_image;
 use berth_testing::wait::Wait;
@@ -77,8 +77,8 @@ struct PersonRecord {
 
 #[derive(Clone, Copy, Debug)]
 enum Point {
-    Engine(&'static str, Moment),
-    Provisioner(&'static str, Moment),
+    Engine(&'static str, FaultTiming),
+    Provisioner(&'static str, FaultTiming),
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +135,7 @@ async fn kill_round(
         // Instances that start in this round are upgraded as well.
         tenant_image::make_image(killable_platform::IMAGE, killable_platform::ENGINE.as_ref());
     }
-    let hold = Hold::default();
+    let hold = FaultGate::default();
     let (proxy, name, moment) = match point {
         Point::Engine(name, moment) => (&platform.engine, name, moment),
         Point::Provisioner(name, moment) => (&platform.provisioner, name, moment),
@@ -429,7 +429,7 @@ fn next_handle() -> String {
 }
 
 fn every_point() -> Vec<Point> {
-    let both = [Moment::Before, Moment::After];
+    let both = [FaultTiming::Before, FaultTiming::After];
     let engine = ENGINE_REQUESTS.iter().flat_map(|name| both.map(|moment| Point::Engine(name, moment)));
     let provisioner = PROVISIONER_REQUESTS.iter().flat_map(|name| both.map(|moment| Point::Provisioner(name, moment)));
     engine.chain(provisioner).collect()

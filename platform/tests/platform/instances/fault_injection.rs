@@ -10,7 +10,7 @@ use berth::containers::{ContainerHost as _, ContainerState};
 use berth::instances::{Cause, Fact, Wish};
 
 use berth_testing::fake_platform::FakePlatform;
-use berth_testing::fault_proxy::{Deed, Moment, Points};
+use berth_testing::fault_proxy::{Deed, FaultTiming, Points};
 use berth_testing::person::Person;
 use berth_testing::soak::SoakTest;
 
@@ -49,13 +49,13 @@ const TRANSITIONS: [Transition; 8] = [
 
 /// The faults of one step. After a dropped connection the client repeats the call on another one, so that step is
 /// executed twice as well.
-const FAULTS: [(&str, Moment, Deed); 6] = [
-    ("fails before", Moment::Before, Deed::Fail),
-    ("fails after", Moment::After, Deed::Fail),
-    ("is lost before", Moment::Before, Deed::Drop),
-    ("is lost after", Moment::After, Deed::Drop),
-    ("runs twice", Moment::Before, Deed::Twice),
-    ("is answered twice", Moment::After, Deed::Twice),
+const FAULTS: [(&str, FaultTiming, Deed); 6] = [
+    ("fails before", FaultTiming::Before, Deed::Fail),
+    ("fails after", FaultTiming::After, Deed::Fail),
+    ("is lost before", FaultTiming::Before, Deed::Drop),
+    ("is lost after", FaultTiming::After, Deed::Drop),
+    ("runs twice", FaultTiming::Before, Deed::Twice),
+    ("is answered twice", FaultTiming::After, Deed::Twice),
 ];
 
 impl Transition {
@@ -133,7 +133,7 @@ async fn run(
     platform: &FakePlatform,
     points: &Points,
     transition: Transition,
-    fault: Option<(&'static str, &(&'static str, Moment, Deed))>,
+    fault: Option<(&'static str, &(&'static str, FaultTiming, Deed))>,
 ) -> BTreeSet<&'static str> {
     const VERBS: [&str; 9] =
         ["ensure_volume", "create", "start", "freeze", "thaw", "stop", "remove_container", "inspect", "load"];
@@ -142,7 +142,7 @@ async fn run(
         .map_or_else(|| format!("{transition:?}"), |(step, (word, ..))| format!("{transition:?}: {step} {word}"));
     // Sign-ups are limited to sixty an hour.
     platform.wait(PAUSE).await;
-    let set = |fault: &Option<(&str, &(&str, Moment, Deed))>| {
+    let set = |fault: &Option<(&str, &(&str, FaultTiming, Deed))>| {
         if let Some((step, (_, moment, deed))) = fault {
             points.once(step, *moment, deed.clone());
         }
@@ -187,7 +187,7 @@ async fn delete_account(
     platform: &FakePlatform,
     points: &Points,
     person: &Person,
-    fault: Option<&(&'static str, Moment, Deed)>,
+    fault: Option<&(&'static str, FaultTiming, Deed)>,
     what: &str,
 ) {
     let handle = &person.instance.handle;

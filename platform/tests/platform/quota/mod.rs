@@ -3,6 +3,7 @@
 mod admin_usage;
 mod alerts;
 mod corrections;
+mod limits;
 mod prices;
 pub mod repricing;
 mod unknown_models;
@@ -15,7 +16,7 @@ use berth::app::App;
 use berth::clock::{Clock, Timestamp};
 use berth::error::Error;
 use berth::modules::Verdict;
-use berth::quota::admission::{AccountLimits, BudgetPeriod, CreditGrant};
+use berth::quota::admission::CreditGrant;
 use berth::quota::ledger::ChainVerification;
 use berth::quota::{BudgetCall, CallOutcome, Hold, Refusal};
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
@@ -219,22 +220,6 @@ async fn the_observed_part_of_an_answer_bounds_the_charge_after_a_kill() {
 }
 
 #[tokio::test]
-async fn concurrent_calls_are_limited_per_account() {
-    for database in databases().await {
-        let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.calls_at_once = 2).await;
-        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-        let quota = &world.app.quota;
-        let first = quota.admit(call(&alice)).await.unwrap();
-        let _second = quota.admit(call(&alice)).await.unwrap();
-        assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 2, .. })));
-        assert!(quota.admit(call(&bob)).await.is_ok());
-        used(first, 1);
-        assert!(quota.admit(call(&alice)).await.is_ok(), "{kind}: the first call has ended");
-    }
-}
-
-#[tokio::test]
 async fn a_charge_above_the_hold_is_recorded_in_full() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
@@ -263,27 +248,6 @@ async fn reading_the_books_with_other_settings_changes_nothing() {
     assert!(matches!(elsewhere.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "it makes no calls");
     let twice = elsewhere.begin().await.unwrap_err().to_string();
     assert!(twice.starts_with("another platform has the books"), "{twice}");
-}
-
-#[tokio::test]
-async fn limits_per_minute_and_day_apply_to_each_account() {
-    let world = QuotaPlatform::on(sqlite().await, |config| {
-        config.limits.requests_a_minute = Some(2);
-        config.limits.day_nanodollars = Some(HOLD + HOLD / 2);
-    })
-    .await;
-    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-    let quota = &world.app.quota;
-    let first = quota.admit(call(&alice)).await.unwrap();
-    let requests = first.rates().requests;
-    assert_eq!(requests.map(|rate| (rate.limit, rate.remaining)), Some((2, 1)));
-    let refused = quota.admit(call(&alice)).await.err();
-    assert!(matches!(refused, Some(Refusal::OverAllowance { what: BudgetPeriod::Day, .. })), "{refused:?}");
-    used(first, 0);
-    used(quota.admit(call(&alice)).await.unwrap(), 0);
-    let refused = quota.admit(call(&alice)).await.err();
-    assert!(matches!(refused, Some(Refusal::TooManyRequests { limit: 2, .. })), "{refused:?}");
-    assert!(quota.admit(call(&bob)).await.is_ok());
 }
 
 #[tokio::test]
@@ -348,32 +312,6 @@ async fn old_receipts_are_deleted_and_their_sums_and_the_chain_stay() {
         assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
         let before = reopen(&world, &Clock::manual(START), HOLD).await;
         assert_eq!(before.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, 3 * HOLD, "{kind}");
-    }
-}
-
-#[tokio::test]
-async fn own_limits_and_credit_of_an_account_apply_to_its_next_call() {
-    for database in databases().await {
-        let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = HOLD).await;
-        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-        let (quota, account) = (&world.app.quota, alice.instance.account);
-        used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
-        assert!(quota.admit(call(&alice)).await.is_err(), "{kind}: all of it is spent");
-        // The operator's command writes in its own process and notifies this one.
-        let command = reopen(&world, &world.clock, 9 * HOLD).await;
-        command.admission.give_credit(credit(&alice, 2 * HOLD, "sorry"), "operator").await.unwrap();
-        quota.admission.reload(account).await.unwrap();
-        used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
-        let spend = quota.reports.budget(account).await.unwrap();
-        assert_eq!((spend.credit_nanodollars, spend.left_nanodollars), (2 * HOLD, HOLD), "{kind}");
-        let own = AccountLimits { calls_at_once: Some(0), ..command.admission.own_limits(account).await.unwrap() };
-        command.admission.set_limits(&alice.instance.handle, own.clone(), "operator").await.unwrap();
-        quota.admission.reload(account).await.unwrap();
-        assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 0, .. })));
-        assert!(quota.admit(call(&bob)).await.is_ok(), "{kind}: nobody else's");
-        let nonsense = AccountLimits { day_nanodollars: Some(-1), ..own };
-        assert!(command.admission.set_limits(&alice.instance.handle, nonsense, "operator").await.is_err());
     }
 }
 

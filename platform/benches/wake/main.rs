@@ -1,11 +1,8 @@
 //! How long a request to a sleeping instance takes at the edge, beside what the Docker Engine alone takes for the same
 //! container in the same run: `scripts/bench wake`.
 
-#[path = "wake/bench_platform.rs"]
 mod bench_platform;
-#[path = "wake/engine.rs"]
 mod engine;
-#[path = "wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other bench too")]
 mod figures;
 
@@ -41,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
     berth_testing::tenant_image::make_image(TENANT, Path::new(engine::SOCKET));
     let figures = measure(&engine).await;
     engine.sweep().await?;
-    berth_testing::tenant_image::sweep(Path::new(engine::SOCKET), platform::NETWORK, TENANT);
+    berth_testing::tenant_image::sweep(Path::new(engine::SOCKET), bench_platform::NETWORK, TENANT);
     let figures = figures?;
     print!("{}", if json { figures.lines() } else { figures.table() });
     Ok(())
