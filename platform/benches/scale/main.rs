@@ -1,10 +1,9 @@
 //! What Berth costs while nobody does anything: 1,000 accounts and 200 real containers of which most sleep, and a round over
 //! 5,000 instances on the fake host: `scripts/bench scale`.
 
-#[path = "wake/figures.rs"]
+#[path = "../wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other bench too")]
 mod figures;
-#[path = "scale/processes.rs"]
 mod processes;
 
 use std::path::Path;
