@@ -40,7 +40,7 @@ pub struct Config {
     /// The maximum time for which a declared job keeps an instance awake.
     pub job_limit: Duration,
     /// The limits on AI calls of accounts without limits of their own.
-    pub limits: Limits,
+    pub limits: CallLimits,
     /// The retention time of receipts; the sums by day are kept forever.
     pub receipts_for: Duration,
     pub anthropic: ProviderEndpoint,
@@ -72,7 +72,7 @@ pub enum UnknownModels {
 
 /// The limits on AI calls of one account. `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct CallLimits {
     /// Per calendar month in UTC.
     pub month_nanodollars: i64,
     pub day_nanodollars: Option<i64>,
