@@ -133,6 +133,7 @@ impl App {
     pub async fn examine(config: &Config, clock: Clock, host: Arc<dyn ContainerHost>) -> Vec<Finding> {
         let opened = match Db::open(&config.database_url).await {
             Ok(db) => {
+                // Safe beside a running platform: building the modules reads rows, and starts no task.
                 let app = Self::on(db.clone(), config.clone(), clock, Arc::clone(&host)).await;
                 Ok(Opened { db, modules: app.map(|app| app.modules) })
             }

@@ -1,5 +1,5 @@
-//! What the quota proxy costs beside no proxy at all and beside LiteLLM's, in one run on one upstream, with everything on that
-//! is on in production: `scripts/bench quota`.
+//! What the quota proxy costs beside no proxy at all and beside LiteLLM's, in one run on one upstream, with everything
+//! on that is on in production: `scripts/bench quota`.
 
 #[path = "../edge/aim.rs"]
 mod aim;

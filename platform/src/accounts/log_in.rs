@@ -33,7 +33,7 @@ struct PendingLogIn {
 struct VerifiedPasskey {
     person: StoredAccount,
     passkey: StoredPasskey,
-    /// The passkey as read from the database: the version that the assertion was verified against.
+    /// The passkey as read from the database: the version against which the assertion was verified.
     before: Passkey,
     kind: PasskeyKind,
 }

@@ -15,8 +15,8 @@ use crate::secrets::{self, Token};
 
 /// Most passkeys of one account.
 const MOST_PASSKEYS: usize = 20;
-/// How long after a login credentials may be changed and the account be deleted (step-up authentication). A stolen
-/// cookie, or a laptop left open, must not be enough to add a passkey that outlives the session.
+/// Step-up authentication: how long after a login credentials may be changed or the account deleted. A stolen cookie,
+/// or an unattended laptop, must not be enough to add a passkey that outlives the session.
 pub(super) const STEP_UP_WINDOW: Duration = Duration::from_secs(600);
 
 /// The stored state of a registration ceremony, with the account that began it.
@@ -120,7 +120,8 @@ impl Accounts {
 
     /// Replaces all recovery codes with ten new ones. They can be shown only now.
     ///
-    /// # Errors `Forbidden` when the login is more than ten minutes old.
+    /// # Errors
+    /// `Forbidden` when the login is more than ten minutes old.
     pub async fn recovery_codes_renew(&self, session: &Session) -> Result<Vec<String>> {
         self.require_recent_login(session).await?;
         let codes = self.0.new_recovery_codes();

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Session;
+use super::session::Session;
 use crate::clock::Timestamp;
 use crate::db::AccountId;
 
-/// Time to live of an entry, and so how long a session that another process ended still works here.
+/// Time to live of an entry: how long a session that another process ended still works here.
 const TIME_TO_LIVE: Duration = Duration::from_secs(2);
 /// The number of entries at which all are evicted: with a time to live of two seconds a cold cache costs little.
 const MOST_ENTRIES: usize = 10_000;

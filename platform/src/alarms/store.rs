@@ -7,7 +7,7 @@ use sea_orm::{
     ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::Alarm;
+use super::alarm::Alarm;
 use super::rules::Schedule;
 use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
@@ -121,6 +121,7 @@ pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
 }
 
 fn read(row: alarm::Model) -> Result<(InstanceId, Alarm)> {
+    // The table has no constraint for it: exactly one of the two columns is set.
     let schedule = match (row.at_ms, row.cron) {
         (Some(at), None) => Schedule::At(Timestamp(at)),
         (None, cron) => Schedule::Cron(cron.context("a stored alarm has no time")?),

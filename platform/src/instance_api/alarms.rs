@@ -1,4 +1,4 @@
-//! Alarms: webhooks that an instance schedules for itself, once or by a cron pattern.
+//! The alarms endpoints: webhooks that an instance schedules for itself, once or by a cron pattern.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -9,7 +9,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ApiError, CallingInstance};
+use super::api_error::ApiError;
+use super::calling_instance::CallingInstance;
 use crate::alarms::{MAX_ALARMS, Schedule, moment};
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -40,7 +41,7 @@ struct AlarmBody {
     path: Option<String>,
 }
 
-/// RFC 3339, or seconds since 1970.
+/// RFC 3339 text, or seconds since the Unix epoch.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum AlarmTime {
@@ -57,7 +58,7 @@ async fn list(
     Ok(Json(ListView::complete(alarms, MAX_ALARMS)))
 }
 
-/// `PUT /alarms/NAME`: sets the alarm, and replaces one of the same name.
+/// `PUT /alarms/NAME`: sets the alarm, replacing one of the same name. Idempotent.
 async fn set(
     State(app): State<App>,
     CallingInstance(instance): CallingInstance,
@@ -65,7 +66,7 @@ async fn set(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let body = body.map_err(|refused| Problem::new(refused.status(), "too_large", "Too large", EXPECTED_BODY))?;
-    // Not axum's `Json` extractor: no content type is required, and the error says what an alarm looks like.
+    // Not axum's `Json` extractor: no content type is required, and the error describes an alarm.
     let body: AlarmBody = serde_json::from_slice(&body)
         .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "malformed", "Not understood", EXPECTED_BODY))?;
     let schedule = body.schedule()?;

@@ -1,4 +1,4 @@
-//! The remaining AI budget of the owner's account: as figures in JSON, and as sentences for an agent's prompt.
+//! The budget endpoint: the remaining AI budget of the owner's account, as JSON, or as sentences for an agent's prompt.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -7,7 +7,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use super::{ApiError, CallingInstance};
+use super::api_error::ApiError;
+use super::calling_instance::CallingInstance;
 use crate::app::App;
 use crate::http::format::{about, at_least, day};
 use crate::http::problem::{Problem, method_not_allowed};
@@ -21,9 +22,9 @@ pub(super) fn routes() -> Router<App> {
 struct BudgetView {
     #[serde(flatten)]
     left: AccountBudget,
-    /// The spend of this month, dearest model first.
+    /// The spend of this month, the most expensive model first.
     by_model: Vec<ModelSpend>,
-    /// The providers that are called under the owner's own keys, which costs the budget nothing.
+    /// The providers that are called under the owner's own keys, at no cost to the budget.
     own_keys: Vec<String>,
 }
 
@@ -54,7 +55,7 @@ async fn show(
 }
 
 fn format(uri: &Uri, headers: &HeaderMap) -> Result<BudgetFormat, Problem> {
-    // The query wins over the header: most HTTP clients in scripts set the header by themselves.
+    // The query takes precedence: most HTTP clients in scripts set the header on their own.
     let format = uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("format="));
     match format {
         Some("text") => Ok(BudgetFormat::Text),
@@ -67,7 +68,7 @@ fn format(uri: &Uri, headers: &HeaderMap) -> Result<BudgetFormat, Problem> {
     }
 }
 
-/// One sentence about money and one about the rate limits, in plain ASCII.
+/// One sentence about money and one about rate limits, in plain ASCII.
 fn sentences(left: &AccountBudget) -> String {
     let today = &left.today;
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
@@ -96,7 +97,7 @@ fn sentences(left: &AccountBudget) -> String {
     }
 }
 
-/// A sentence for the providers that are called under own keys; empty where there are none.
+/// A sentence about the providers that are called under own keys; empty without any.
 fn own_keys_sentence(providers: &[String]) -> String {
     if providers.is_empty() {
         return String::new();

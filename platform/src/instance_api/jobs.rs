@@ -1,4 +1,4 @@
-//! Declared jobs: an instance asks to stay awake while a program of its own runs.
+//! The jobs endpoints: an instance declares a job that keeps it awake while a program of its own runs.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{ApiError, CallingInstance};
+use super::api_error::ApiError;
+use super::calling_instance::CallingInstance;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::list::ListView;
@@ -38,7 +39,7 @@ async fn list(State(app): State<App>, CallingInstance(instance): CallingInstance
     Json(ListView::complete(app.instances.jobs(&instance), MAX_JOBS))
 }
 
-/// `PUT /jobs/NAME` with `{"for_seconds": N}`: keeps the instance awake for that long, or until the job is ended.
+/// `PUT /jobs/NAME` with `{"for_seconds": N}`: keeps the instance awake for at most that long, or until the job ends.
 async fn declare(
     State(app): State<App>,
     CallingInstance(instance): CallingInstance,

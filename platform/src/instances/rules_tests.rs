@@ -1,4 +1,4 @@
-//! What [`super::decide`] decides, as tables of sentences and as properties.
+//! Tests of [`super::decide`]: decision tables whose rows read as sentences, and properties.
 
 use proptest::prelude::*;
 
@@ -154,8 +154,8 @@ fn the_table_of_upgrades() {
             NextStep::Stop,
         ),
         ("and then the newer one starts", ContainerPhase::Stopped, ContainerRenewal::Now, FRESH, NextStep::Upgrade),
-        ("a newer one that does not answer gives way", UNREADY, ContainerRenewal::GoBack, FRESH, NextStep::GoBack),
-        ("also when it ended", ContainerPhase::Stopped, ContainerRenewal::GoBack, FRESH, NextStep::GoBack),
+        ("a newer one that does not answer gives way", UNREADY, ContainerRenewal::RollBack, FRESH, NextStep::RollBack),
+        ("also when it ended", ContainerPhase::Stopped, ContainerRenewal::RollBack, FRESH, NextStep::RollBack),
         (
             "nothing is upgraded that nobody wants",
             ContainerPhase::Stopped,
@@ -209,11 +209,11 @@ fn realities() -> impl Strategy<Value = ObservedState> {
         Just(ContainerRenewal::Current),
         Just(ContainerRenewal::AtNextStart),
         Just(ContainerRenewal::Now),
-        Just(ContainerRenewal::GoBack)
+        Just(ContainerRenewal::RollBack)
     ];
     (any::<bool>(), container, renewal).prop_map(|(volume, container, renewal)| ObservedState {
         renewal,
-        // A container holds its volume: there is none without.
+        // A container without a volume is impossible.
         volume: volume || container != ContainerPhase::None,
         container,
     })
@@ -223,18 +223,18 @@ fn activities() -> impl Strategy<Value = Activity> {
     prop_oneof![Just(Activity::Working), (0u64..100_000).prop_map(|s| Activity::Idle(Duration::from_secs(s)))]
 }
 
-/// What the world looks like after a step that succeeded.
+/// The observed state after a successful step.
 fn after(step: NextStep, reality: ObservedState) -> ObservedState {
     let container = match step {
         NextStep::MakeVolume => return ObservedState { volume: true, ..reality },
-        NextStep::MakeContainer | NextStep::Upgrade | NextStep::GoBack => {
+        NextStep::MakeContainer | NextStep::Upgrade | NextStep::RollBack => {
             return ObservedState { container: ContainerPhase::Stopped, renewal: ContainerRenewal::Current, ..reality };
         }
         NextStep::Stop if matches!(reality.container, ContainerPhase::Outdated { .. }) => {
             ContainerPhase::Outdated { stopped: true }
         }
         NextStep::Stop => ContainerPhase::Stopped,
-        // Whether what was found frozen had ever answered is not known.
+        // Whether a container found frozen was ever ready is unknown.
         NextStep::Start | NextStep::Thaw => UNREADY,
         NextStep::AwaitReady => READY,
         NextStep::Freeze => ContainerPhase::Frozen,

@@ -30,6 +30,7 @@ pub enum Work {
 }
 
 pub(super) const KINDS: usize = 9;
+// In the order of the enum: the work tally indexes its counters with `work as usize`.
 pub(super) const ALL: [Work; KINDS] = [
     Work::Request,
     Work::Upload,

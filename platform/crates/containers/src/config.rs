@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::sizes::InstanceSize;
 use crate::sizes::read_sizes;
 
-/// The settings that the provisioner and the platform share. The provisioner reads no others.
+/// The settings that the provisioner and the platform share. The provisioner reads no others, so it holds no secrets.
 #[derive(Clone, Debug)]
 pub struct ContainerConfig {
     pub data_dir: PathBuf,
@@ -24,7 +24,7 @@ pub struct ContainerConfig {
     pub images: Vec<String>,
     /// Never empty; the first is the standard size.
     pub sizes: Vec<InstanceSize>,
-    /// For images that BERTH_IMAGES pins: name to image id, the only one that the name may refer to.
+    /// The pins in BERTH_IMAGES: from an image's name to the only image id that the name may refer to.
     pub image_pins: BTreeMap<String, String>,
     pub runtime: ContainerRuntime,
     pub disk_limit: DiskLimit,
@@ -40,12 +40,12 @@ pub struct ContainerConfig {
 pub enum ContainerRuntime {
     /// The Engine's default: namespaces and cgroups on the host's kernel.
     Runc,
-    /// gVisor: a user-space kernel between the instance and the host's.
+    /// gVisor: a user-space kernel between the instance and the host's kernel.
     Runsc,
 }
 
 impl ContainerRuntime {
-    /// Its name in the Engine's configuration.
+    /// The runtime's name in the Engine's configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl ContainerRuntime {
 pub enum DiskLimit {
     /// Each volume is an ext4 file system of its own in a sparse file: bytes and inodes are bounded.
     Image,
-    /// No limit but the disk.
+    /// No limit except the disk's size.
     None,
 }
 
@@ -94,17 +94,17 @@ impl ContainerConfig {
         settings.finish(config)
     }
 
-    /// Reads the same through `settings`.
+    /// Like [`ContainerConfig::from_env`], through `settings`.
     pub fn read(settings: &mut SettingsReader<'_>) -> Self {
         let data_dir = PathBuf::from(settings.text("BERTH_DATA_DIR"));
         let network = settings.text("BERTH_NETWORK");
-        // A Linux interface name has at most 15 characters; the bridge's number takes two.
+        // A Linux interface name has at most 15 characters; the bridge's number takes up to two.
         if !(1..=11).contains(&network.len()) || !network.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         {
             settings.mistake(format!("BERTH_NETWORK is \"{network}\"; use 1 to 11 small letters and digits."));
         }
         let subnet: Ipv4Addr = settings.parsed("BERTH_SUBNET", "an IPv4 address such as 10.89.0.0");
-        // 64 bridges of a /22 each fill a /16. A public range would hide real addresses from this host.
+        // 64 bridges with a /22 each fill a /16. A public range would shadow real addresses on this host.
         if !subnet.is_private() || subnet.octets()[2..] != [0, 0] {
             settings.mistake(format!(
                 "BERTH_SUBNET is {subnet}; it must be the start of a private /16, such as 10.89.0.0."
@@ -131,7 +131,7 @@ impl ContainerConfig {
             },
             disk_limit: if settings.one_of("BERTH_DISK", "image", "none") { DiskLimit::Image } else { DiskLimit::None },
             delete_after: settings.seconds("BERTH_DELETE_AFTER_SECONDS"),
-            // No setting: the instance contract fixes it.
+            // Not a setting: the instance contract fixes the port.
             instance_port: 8080,
             quota_port: settings.parsed("BERTH_QUOTA_PORT", "a port"),
         }
@@ -154,7 +154,7 @@ fn read_images(settings: &mut SettingsReader<'_>) -> (Vec<String>, BTreeMap<Stri
             pins.extend(pin.map(|pin| (name.to_owned(), pin.to_owned())));
         }
     }
-    // An empty list that an invalid entry caused was reported with that entry.
+    // An empty list that an invalid entry caused was already reported with that entry.
     if images.is_empty() && settings.mistakes().iter().all(|mistake| !mistake.starts_with("BERTH_IMAGES")) {
         settings.mistake("BERTH_IMAGES names no image.".into());
     }

@@ -1,4 +1,4 @@
-//! The container runtime behind one trait, [`ContainerHost`], in the platform's own terms. Its callers are the
+//! The container host (runtime) behind one trait, [`ContainerHost`], in the platform's own terms. Its callers are the
 //! instances' reconciler and the provisioner.
 //!
 //! Three implementations pass one contract test: `docker` (Docker Engine, used by the provisioner), `remote` (the
@@ -23,17 +23,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DiskLimit;
 
-/// Instances on one bridge. A Linux bridge becomes unstable near 1000 ports (Docker's documentation of the bridge
+/// Most instances on one bridge. A Linux bridge becomes unstable near 1000 ports (Docker's documentation of the bridge
 /// driver).
 pub const SLOTS_PER_BRIDGE: u32 = 500;
 
-/// Runs containers: for each instance one container, one volume, and an address that no other instance has.
+/// Runs containers: one container, one volume, and one unshared address per instance.
 ///
 /// Every verb is idempotent and has its own timeout, so that a lost answer becomes [`HostError::Timeout`] and no caller
 /// waits forever. After an error the verb's effect is unknown: call [`ContainerHost::inspect`].
 #[async_trait]
 pub trait ContainerHost: Send + Sync + 'static {
-    /// Creates the missing bridges and returns the gateway address of each. Called once, before anything else.
+    /// Creates the missing bridges and returns the gateway address of each. Must be called before the other verbs.
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError>;
 
     /// Creates the volume if it does not exist, with the capacity of `size` where the host bounds volumes. An existing
@@ -52,8 +52,8 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// nearly full disk [`HostError::DiskFull`].
     async fn start(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Pauses a running container (cgroup freezer) and reclaims its memory to swap where the host has any; does nothing
-    /// to a frozen one. An absent one is [`HostError::NotFound`], a stopped one [`HostError::Failed`]. The memory is
+    /// Pauses a running container (cgroup freezer) and reclaims its memory to swap if the host has any; does nothing to
+    /// a frozen one. An absent one is [`HostError::NotFound`], a stopped one [`HostError::Failed`]. The memory is
     /// reclaimed in the background, after the answer.
     async fn freeze(&self, instance: InstanceId) -> Result<(), HostError>;
 
@@ -61,13 +61,13 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// stopped one [`HostError::Failed`].
     async fn thaw(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Sends SIGTERM, and SIGKILL after 10 s, also to a frozen container. Does nothing to a stopped or absent one.
+    /// Sends SIGTERM, and SIGKILL after 10 s, even to a frozen container. Does nothing to a stopped or absent one.
     async fn stop(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// Removes the container, running or not; the volume stays. Does nothing if the container is absent.
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Marks the volume for destruction with a tombstone, dated by the host's own clock. A volume that has one keeps
+    /// Marks the volume for destruction with a tombstone, dated by the host's own clock. An existing tombstone keeps
     /// its date, and an absent volume can get one too. Until [`ContainerHost::unbury_volume`], creating and starting on
     /// the volume is [`HostError::Refused`]; a running container keeps running.
     async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError>;
@@ -75,7 +75,7 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// Undoes [`ContainerHost::bury_volume`]. Does nothing without a tombstone.
     async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Destroys the volume and all its files, irreversibly: the one verb that deletes files. [`HostError::Refused`]
+    /// Destroys the volume and all its files, irreversibly: the only verb that deletes files. [`HostError::Refused`]
     /// while a container exists, and until the tombstone is `BERTH_DELETE_AFTER_SECONDS` old, so that even a
     /// compromised platform cannot destroy all volumes at once. Does nothing if there is neither a volume nor a
     /// tombstone.
@@ -87,30 +87,30 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// The actual state of every instance: all containers and volumes that carry this installation's label.
     async fn list(&self) -> Result<Vec<ObservedInstance>, HostError>;
 
-    /// The ids of instances after a change of their container. Only a hint to inspect: events are lost while the Engine
-    /// is away, and the stream ends when the Engine stops; open another one then.
+    /// The ids of instances whose container changed. Only a hint to inspect: events are lost while the Engine is
+    /// stopped, and the stream ends with the Engine; then open another one.
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError>;
 
-    /// The present resource usage of the host and of every running or frozen container, read from the kernel and not
-    /// from the Engine: cheap enough for every few seconds. Containers that cannot be read are left out.
+    /// The current resource usage of the host and of every running or frozen container, read from the kernel and not
+    /// from the Engine: cheap enough for every few seconds. Unreadable containers are omitted.
     async fn load(&self) -> Result<HostLoad, HostError>;
 
     /// Facts about this host for the operator.
     async fn host_report(&self) -> Result<HostReport, HostError>;
 }
 
-/// Everything that may differ between two instances' containers. The rest of the configuration is fixed inside the
-/// provisioner (`docker/host_config.rs`), so that no caller can ask for a privileged container.
+/// All fields in which two instances' containers may differ. The rest of the configuration is fixed inside the
+/// provisioner (`docker/host_config.rs`), so that no caller can request a privileged container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContainerSpec {
     pub instance: InstanceId,
-    /// Decides bridge and address: see [`Slot::address`].
+    /// Determines bridge and address: see [`Slot::address`].
     pub slot: Slot,
     /// One of the allowed images, as written in `BERTH_IMAGES`.
     pub image: String,
-    /// For a rollback: the id of the image that the present container was upgraded from, in place of the image that the
-    /// name refers to now. Any other id is refused.
+    /// For a rollback: the id of the image from which the current container was upgraded, instead of the image to which
+    /// the name refers now. Any other id is refused.
     pub image_id: Option<String>,
     /// The name of a size in `BERTH_SIZES`, or `standard`.
     pub size: String,
@@ -121,13 +121,13 @@ pub struct ContainerSpec {
     pub token: String,
 }
 
-/// An instance's position on the bridges, which decides its address. It belongs to the instance for the instance's
-/// whole life: an address that is not reassigned cannot lead to another tenant.
+/// An instance's position on the bridges, which determines its address. The slot is never reassigned while the instance
+/// exists, so a stale address cannot lead to another tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot(pub u32);
 
 impl Slot {
-    /// The number of its bridge, from 0.
+    /// The number of the slot's bridge, from 0.
     #[must_use]
     pub fn bridge(self) -> u32 {
         self.0 / SLOTS_PER_BRIDGE
@@ -163,20 +163,20 @@ pub struct ObservedContainer {
     pub id: String,
     pub state: ContainerState,
     pub image: String,
-    /// The id of the image that it was created from.
+    /// The id of the image from which the container was created.
     pub image_id: String,
-    /// The id that the image's name refers to now; empty if the host has no image of that name any more.
+    /// The id to which the image's name refers now; empty if the host no longer has an image of that name.
     pub newest_image_id: String,
     pub size: String,
     /// Whether a container created now from the same image and size names would be identical: false once the image was
-    /// rebuilt or a limit changed. A container counts as current if its image or size is gone, because nothing could
+    /// rebuilt or a limit changed. A container whose image or size is gone counts as current, because nothing could
     /// replace it.
     pub current: bool,
     pub made_at: Timestamp,
     pub slot: Slot,
     /// SHA-256 of its token, in hex: shows whether this is the container that the database row describes.
     pub token_hash: String,
-    /// The last exit; `None` while it runs or if it never ran.
+    /// The last exit; `None` while the container runs or if it never ran.
     pub exit: Option<ContainerExit>,
 }
 
@@ -254,13 +254,13 @@ pub struct HostReport {
     pub containers: ConfigurationDrift,
 }
 
-/// Configuration drift of the running and frozen containers: the difference between their present configuration and the
-/// one they were created with.
+/// Configuration drift of the running and frozen containers: the difference between their current configuration and the
+/// one with which they were created.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigurationDrift {
     /// Containers without drift.
     pub as_made: u32,
-    /// Containers of another version of Berth or of other settings: they will be replaced, and are not compared.
+    /// Containers of another version of Berth or other settings: they will be replaced, and are not compared.
     pub older: u32,
     /// Containers with drift: name and differing fields, at most 20.
     pub changed: Vec<String>,
@@ -269,7 +269,7 @@ pub struct ConfigurationDrift {
 /// Usage of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUsage {
-    /// Its contents in words, such as `volumes`.
+    /// The disk's contents in words, such as `volumes`.
     pub holds: String,
     pub used_percent: u8,
     pub inodes_used_percent: u8,
@@ -303,7 +303,7 @@ pub enum HostError {
 }
 
 impl HostError {
-    /// A sentence for the owner of the instance. It never contains the engine's own text, which may tell of other
+    /// A sentence for the owner of the instance. It never contains the engine's own text, which may reveal other
     /// tenants.
     #[must_use]
     pub fn message_for_user(&self) -> &'static str {

@@ -1,4 +1,4 @@
-//! The protocol between platform and provisioner: JSON lines on a Unix socket, one line for a request and one for its
+//! The wire protocol between platform and provisioner: JSON lines on a Unix socket, one line per request and one per
 //! answer.
 //!
 //! A connection carries any number of requests in sequence, without pipelining. After [`ProvisionerCall::Events`] it
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContainerSpec, HostError, HostLoad, HostReport, ObservedInstance};
 
-/// The version of the protocol, raised when an older side could misunderstand a newer one. Either side refuses another
+/// The protocol version, raised when an older side could misunderstand a newer one. Either side refuses another
 /// version.
 pub const VERSION: u32 = 2;
 /// The maximum length of a request in bytes; a container's spec takes less than 1 KiB.

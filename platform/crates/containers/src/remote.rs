@@ -1,5 +1,5 @@
-//! The client of the provisioner's socket, with a connection pool: the platform's [`ContainerHost`], since it has no
-//! Docker socket.
+//! The client of the provisioner's socket, with a connection pool: the platform's [`ContainerHost`], since the platform
+//! has no Docker socket.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -20,11 +20,11 @@ use super::protocol::{
 };
 use super::{ContainerHost, ContainerSpec, HostError, HostLoad, HostReport, ObservedInstance};
 
-/// Longer than the provisioner's own timeout for any verb (30 s), so that its answer arrives and not our timeout.
+/// Longer than the provisioner's own timeout for any verb (30 s), so that its answer arrives before our timeout.
 const DEADLINE: Duration = Duration::from_secs(35);
-/// Concurrent calls; fewer than the provisioner's connections, so that a command of the operator still gets one.
+/// Most concurrent calls; fewer than the provisioner's connections, so that an operator's command still gets one.
 const AT_ONCE: usize = 32;
-/// Idle connections in the pool.
+/// Most idle connections in the pool.
 const IDLE: usize = 8;
 
 type Connection = Framed<UnixStream, LinesCodec>;
@@ -37,7 +37,7 @@ pub struct RemoteHost {
 }
 
 impl RemoteHost {
-    /// Connects lazily: the provisioner may start later, and stop at any time.
+    /// The client connects lazily: the provisioner may start later, and stop at any time.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into(), idle: Mutex::default(), at_once: Semaphore::new(AT_ONCE) }
@@ -49,8 +49,7 @@ impl RemoteHost {
             let (answer, connection) = self.exchange(call).await?;
             // Pooled only after a complete exchange: a timeout drops the connection with its pending answer.
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            // The provisioner closes the connection after it refused a request, so such a connection must not be
-            // pooled.
+            // The provisioner closes the connection after a refused request, so such a connection must not be pooled.
             if idle.len() < IDLE && !matches!(answer, Err(HostError::Refused(_))) {
                 idle.push(connection);
             }
@@ -59,8 +58,8 @@ impl RemoteHost {
         timeout(DEADLINE, exchanged).await.unwrap_or(Err(HostError::Timeout))
     }
 
-    /// Sends the call on a pooled connection, and once more on a new one if the pooled one was closed (the keep-alive
-    /// race). The second try is safe because every verb is idempotent.
+    /// Sends the call on a pooled connection, and retries once on a new one if the pooled one was closed (the
+    /// keep-alive race). The retry is safe because every verb is idempotent.
     async fn exchange(&self, call: ProvisionerCall) -> Result<(ProvisionerAnswer, Connection), HostError> {
         let line = request(call)?;
         if let Some(mut connection) = self.pooled() {
@@ -73,13 +72,13 @@ impl RemoteHost {
         Ok((converse(&mut connection, &line).await, connection))
     }
 
-    /// A pooled connection with nothing to read. If there were bytes, they would be taken for the answer to the next
-    /// request, and every later answer would belong to the request before it.
+    /// A pooled connection without unread bytes. Such bytes would be taken for the answer to the next request, and
+    /// shift every later answer by one (response desynchronization).
     fn pooled(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let mut connection = idle.pop()?;
-            // Ready means bytes or an end: neither may be reused.
+            // Ready means bytes or the end of the stream: in neither case may it be reused.
             if connection.next().now_or_never().is_none() {
                 return Some(connection);
             }
@@ -110,7 +109,7 @@ fn request(call: ProvisionerCall) -> Result<String, HostError> {
 async fn converse(connection: &mut Connection, line: &str) -> ProvisionerAnswer {
     let sent = connection.send(line).await;
     // A refused peer gets its answer and is disconnected, possibly before our request was written. So the answer is
-    // read also after a failed write.
+    // read even after a failed write.
     match connection.next().await {
         Some(Ok(line)) => serde_json::from_str(&line)
             .map_err(|error| HostError::Failed(format!("the provisioner's answer cannot be understood: {error}")))?,
@@ -181,7 +180,7 @@ impl ContainerHost for RemoteHost {
 
     async fn inspect(&self, instance: InstanceId) -> Result<ObservedInstance, HostError> {
         match self.call(ProvisionerCall::Inspect { instance }).await? {
-            // The comparison would reveal an answer that belongs to another request.
+            // The comparison detects an answer that belongs to another request.
             ProvisionerReply::Seen(seen) if seen.instance == instance => Ok(seen),
             other => Err(unexpected(&other)),
         }
@@ -195,8 +194,8 @@ impl ContainerHost for RemoteHost {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError> {
-        // A connection of its own, because it carries events from then on. It takes no permit, since it may stay for
-        // days.
+        // A connection of its own, because it carries only events from then on. It takes no permit, since it may last
+        // for days.
         let opened = async {
             let mut connection = self.connect().await?;
             match converse(&mut connection, &request(ProvisionerCall::Events {})?).await? {

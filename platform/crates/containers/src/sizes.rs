@@ -1,12 +1,12 @@
-//! Instance sizes: resource limits and idle timeouts under a name.
+//! Instance sizes: named sets of resource limits and idle timeouts.
 
 use std::time::Duration;
 
 use berth_ground::settings::SettingsReader;
 
-/// The name of the size that the variables without BERTH_SIZES describe.
+/// The name of the size that is set without BERTH_SIZES.
 const STANDARD: &str = "standard";
-/// The fields of a size in `BERTH_SIZES`, each with the variable of the standard size's value.
+/// The fields of a size in `BERTH_SIZES`, each with the variable of its value in the standard size.
 const FIELDS: [(&str, &str); 8] = [
     ("memory_mib", "BERTH_MEMORY_MIB"),
     ("swap_mib", "BERTH_SWAP_MIB"),
@@ -23,19 +23,20 @@ const FIELDS: [(&str, &str); 8] = [
 pub struct InstanceSize {
     pub name: String,
     pub memory_mib: u32,
-    /// Swap beyond the memory, to which a frozen instance is reclaimed.
+    /// Swap beyond the memory, into which a frozen instance is reclaimed.
     pub swap_mib: u32,
     pub nano_cpus: i64,
     pub pids: u32,
     pub disk_mib: u32,
-    /// Idle for so long, the instance is frozen, later stopped, and last its container is removed; the volume is kept.
+    /// Idle timeouts: the instance is first frozen, later stopped, and last its container is removed; the volume is
+    /// kept.
     pub freeze_after: Duration,
     pub stop_after: Duration,
     pub remove_after: Duration,
 }
 
-/// Reads the standard size from its variables, then those in `BERTH_SIZES`: `NAME field=value ..; NAME ..`. A field
-/// that is left out has the standard size's value.
+/// Reads the standard size from its variables, then those in `BERTH_SIZES`: `NAME field=value ..; NAME ..`. An omitted
+/// field has the standard size's value.
 pub(super) fn read_sizes(settings: &mut SettingsReader<'_>) -> Vec<InstanceSize> {
     let standard = FIELDS.map(|(_, variable)| settings.text(variable));
     let mut sizes: Vec<InstanceSize> =
@@ -92,7 +93,7 @@ fn read_size(
         settings.mistake(format!("{field} is \"{value}\"; it must be a number of cores from 0.01 to 1024."));
     }
     for (i, pair) in [(6, &seconds[..2]), (7, &seconds[1..])] {
-        // Only if every value was valid: comparing placeholders would report mistakes that are none.
+        // Only if every value was valid: comparing placeholders would report mistakes that do not exist.
         if before == settings.mistakes().len() && pair[1] <= pair[0] {
             let (later, sooner) = (field(i), field(i - 1));
             settings.mistake(format!(

@@ -1,10 +1,10 @@
-//! The calendar: dates in UTC, and moments as RFC 3339 text, by chrono. Nothing else in the workspace computes with
-//! years, months and days; what a module adds (a budget's month, a day of the books) it builds from these.
+//! The calendar: dates in UTC, and RFC 3339 text, by chrono. The only place that computes with years, months and days;
+//! the modules build their own periods from it (a budget's month, a day of the books).
 
 use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
-/// A date without a time zone, here always in UTC, and the traits and types to compute with it: `date.year()`,
-/// `date + Months::new(1)`, `date.succ_opt()`. It is written `2026-11-25`. Reading is more lenient than writing
-/// (`2026-11-5` is read too): compare with the text where one date must have one spelling.
+/// A date without a time zone, here always UTC, and the traits and types for date arithmetic: `date.year()`, `date +
+/// Months::new(1)`, `date.succ_opt()`. Written as `2026-11-25`. Parsing is more lenient than writing (it accepts
+/// `2026-11-5`): where a date must have one spelling, compare the text.
 pub use chrono::{Datelike, Days, Months, NaiveDate};
 
 use crate::clock::Timestamp;
@@ -16,7 +16,7 @@ impl Timestamp {
         self.to_utc().date_naive()
     }
 
-    /// The moment at which `date` begins in UTC.
+    /// Midnight in UTC at which `date` begins.
     #[must_use]
     pub fn midnight(date: NaiveDate) -> Self {
         Self(date.and_time(NaiveTime::MIN).and_utc().timestamp_millis())
@@ -28,8 +28,8 @@ impl Timestamp {
         self.to_utc().to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 
-    /// This moment as chrono's type, for other formats. chrono knows 262 000 years either way; a moment further off
-    /// counts as the last one that it knows.
+    /// This moment as chrono's type, for other formats. chrono covers 262 000 years either way; moments beyond are
+    /// clamped.
     #[must_use]
     pub fn to_utc(self) -> DateTime<Utc> {
         let furthest = if self.0 < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };

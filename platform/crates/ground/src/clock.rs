@@ -1,5 +1,5 @@
-//! The clock and the random generator: the only place where time and randomness enter the program, so that tests
-//! control both.
+//! The clock and the random generator: the only source of time and randomness in the program, so that tests control
+//! both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,42 +9,42 @@ use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A moment in UTC, in milliseconds since the Unix epoch. Stored as an integer: SQLite would sort RFC 3339 text with
-/// mixed offsets wrongly.
+/// A moment in UTC, in milliseconds since the Unix epoch. Stored as an integer: RFC 3339 text with mixed offsets does
+/// not sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The moment `by` later; the last representable one where that overflows.
+    /// The moment `by` later, saturating.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// The moment `by` earlier; the first representable one where that overflows.
+    /// The moment `by` earlier, saturating.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// The time from `earlier` to this moment; zero when `earlier` is the later of the two.
+    /// The time from `earlier` to this moment; zero when `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
-        // The host's clock may be set back between two readings, so a negative difference is no error and counts as
-        // none.
+        // The host's clock may be set back between two readings, so a negative difference is not an error and counts as
+        // zero.
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
     /// Whole seconds since the Unix epoch.
     #[must_use]
     pub fn seconds(self) -> i64 {
-        // Rounded towards the past also before 1970, so that a second never spans two thousand milliseconds.
+        // Rounded down even before 1970, so that a second never spans two thousand milliseconds.
         self.0.div_euclid(1000)
     }
 }
 
-/// The source of time and of random bytes. Passed to every module; cloning it is cheap, and clones of a manual clock
-/// share its time.
+/// The source of time and of random bytes. Every module receives one; cloning is cheap, and the clones of a manual
+/// clock share its time.
 #[derive(Clone, Debug)]
 pub struct Clock(ClockSource);
 
@@ -73,8 +73,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             ClockSource::System => Timestamp(
-                // A host whose clock stands before 1970 counts as at 1970: later arithmetic relies on no negative
-                // moments.
+                // A host clock before 1970 counts as 1970: later arithmetic relies on non-negative moments.
                 SystemTime::now()
                     .duration_since(UNIX_EPOCH)
                     .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
@@ -97,8 +96,7 @@ impl Clock {
         }
     }
 
-    /// A point on the monotonic clock, for measuring durations. The same for a manual clock: what a test measures is
-    /// real.
+    /// A reading of the monotonic clock, for measuring durations. Real even with a manual clock.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place where time enters")]
     pub fn monotonic(&self) -> Instant {
@@ -120,8 +118,8 @@ impl Clock {
         uuid::Builder::from_random_bytes(self.random()).into_uuid()
     }
 
-    /// A time-ordered id (UUID version 7): milliseconds first, random bits after them. For tables that grow large and
-    /// have a public creation time: an index appends such ids at its end and does not split pages in its middle.
+    /// A time-ordered id (UUID version 7): milliseconds first, then random bits. For large tables with a public
+    /// creation time: such ids are appended at the end of the index and do not split pages in its middle.
     #[must_use]
     pub fn ordered_uuid(&self) -> Uuid {
         let ms = u64::try_from(self.now().0).unwrap_or(0);

@@ -1,5 +1,5 @@
-//! Conversions to and from sea-orm's types. They live here because of the orphan rule: an impl belongs to the crate of
-//! its type or of its trait.
+//! Conversions from and to sea-orm's types. They are in this crate because of the orphan rule: an impl belongs to the
+//! crate of its type or of its trait.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl From<DbErr> for Error {
     }
 }
 
-/// Whether the connection failed, rather than the statement.
+/// Whether the connection failed, and not the statement.
 fn is_gone(error: &DbErr) -> bool {
     matches!(error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_))
 }

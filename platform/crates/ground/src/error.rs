@@ -1,5 +1,5 @@
-//! The error of the modules' use-cases, without HTTP: the HTTP layers turn it into a page or problem+json, the command
-//! line into a line of text.
+//! The error type of the modules' use-cases, without HTTP: the HTTP layers turn it into a page or problem+json, the
+//! command line into a line of text.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use std::time::Duration;
 /// documentation of a function names only the errors that it adds.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It does not exist, or the caller must not learn that it does.
+    /// The thing does not exist, or the caller must not learn that it does.
     #[error("There is nothing here by that name.")]
     NotFound,
     /// Validation failed; `field` is the name of the form or JSON field.
     #[error("{message}")]
     Invalid { field: &'static str, message: String },
-    /// The request conflicts with the present state, or comes too late.
+    /// The request conflicts with the current state, or comes too late.
     #[error("{0}")]
     Conflict(String),
     /// The request carries no valid session.

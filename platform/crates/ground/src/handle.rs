@@ -1,4 +1,4 @@
-//! Handles: an account's name, which is the DNS label of its instance. One grammar for sign-up, routing and
+//! Handles: an account's name, which is also the DNS label of its instance. One grammar for sign-up, routing and
 //! certificates.
 
 use std::fmt;
@@ -8,12 +8,12 @@ use serde::Serialize;
 /// Shortest and longest handle, in characters. A DNS label may have 63 (RFC 1035); 32 stays readable.
 pub const LENGTH: std::ops::RangeInclusive<usize> = 3..=32;
 
-/// A handle that keeps the grammar: 3 to 32 of `a-z`, `0-9` and single hyphens, a letter first, no hyphen last.
-/// A double hyphen is refused because it marks encoded labels (RFC 5890 2.3.1, `xn--`).
+/// A handle that follows the grammar: 3 to 32 of `a-z`, `0-9` and single hyphens, a letter first, no hyphen last. A
+/// double hyphen is refused because it marks encoded labels (RFC 5890 2.3.1, `xn--`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Handle(String);
 
-/// The rule that a text breaks. `Display` is for the person who entered it.
+/// The rule that a text violates. `Display` is for the person who entered the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandleError {
     #[error("Too short: a handle has at least 3 characters.")]
@@ -34,7 +34,7 @@ impl Handle {
     /// Parses a handle as it is stored and routed: lower case, grammar only. Reserved names pass.
     ///
     /// # Errors
-    /// The first rule of the grammar that `text` breaks.
+    /// The first rule of the grammar that `text` violates.
     pub fn parse(text: &str) -> Result<Self, HandleError> {
         if text.len() < *LENGTH.start() {
             return Err(HandleError::TooShort);
@@ -59,7 +59,7 @@ impl Handle {
     /// are not.
     ///
     /// # Errors
-    /// The first rule that `typed` breaks.
+    /// The first rule that `typed` violates.
     pub fn claim(typed: &str) -> Result<Self, HandleError> {
         let handle = Self::parse(&typed.trim().to_ascii_lowercase())?;
         if handle.is_reserved() { Err(HandleError::Reserved) } else { Ok(handle) }
@@ -71,15 +71,15 @@ impl Handle {
         &self.0
     }
 
-    /// The handle with confusable characters folded together (compare Unicode TR 39). No two accounts have the same
-    /// skeleton.
+    /// The skeleton: the handle with confusable characters folded together (compare Unicode TR 39). No two accounts
+    /// have the same skeleton.
     #[must_use]
     pub fn skeleton(&self) -> String {
         skeleton(&self.0)
     }
 
-    /// Whether mail, DNS, certificate authorities or this platform give the name a meaning, also as a plural, with
-    /// digits appended (`ns1`), or spelled with confusable characters.
+    /// Whether mail, DNS, certificate authorities or this platform give the name a meaning, including its plural,
+    /// digits appended (`ns1`), or confusable characters.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         let bare = self.0.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -98,7 +98,7 @@ impl fmt::Display for Handle {
 }
 
 fn skeleton(text: &str) -> String {
-    // Hyphens go first: `r-n` must fold like `rn`.
+    // Order: hyphens go first, so that `r-n` folds like `rn`.
     text.replace('-', "")
         .replace("rn", "m")
         .replace("vv", "w")
@@ -107,7 +107,8 @@ fn skeleton(text: &str) -> String {
         .replace('5', "s")
 }
 
-/// RFC 2142 mailboxes, names to which certificate authorities send mail, DNS and mail auto-discovery, and our own.
+/// RFC 2142 mailboxes, names to which certificate authorities send mail, DNS and mail auto-discovery, and our own
+/// names.
 const RESERVED: &str = "
     info marketing sales support abuse noc security postmaster hostmaster usenet news webmaster www uucp ftp
     admin administrator

@@ -1,4 +1,4 @@
-//! Typed ids, so that the compiler refuses an account's id where an instance's is expected.
+//! Typed ids (newtypes): the compiler refuses an account's id where an instance's is expected.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,8 +13,8 @@ macro_rules! id {
         #[cfg(feature = "sea-orm")]
         impl sea_orm::TryFromU64 for $name {
             fn try_from_u64(_: u64) -> Result<Self, sea_orm::DbErr> {
-                // sea-orm asks this of every key, for databases that count keys up; ours are UUIDs, so it is never
-                // called.
+                // sea-orm requires this of every key, for databases with auto-increment; our keys are UUIDs, so it is
+                // never called.
                 Err(sea_orm::DbErr::ConvertFromU64(stringify!($name)))
             }
         }
@@ -44,7 +44,7 @@ id!(
     InstanceId
 );
 id!(
-    /// Identifies a login in the list of sessions. Not the secret: the cookie holds another value.
+    /// Identifies a session in the list of sessions. Not a secret: the cookie holds another value.
     SessionId
 );
 id!(

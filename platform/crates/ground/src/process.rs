@@ -1,4 +1,4 @@
-//! Process start-up that all binaries share: logging, and the signals that ask for a graceful shutdown.
+//! Process start-up that all binaries share: logging, and the signals that request a graceful shutdown.
 
 use std::io::IsTerminal as _;
 
@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::LogConfig;
 
-/// Starts logging to standard error. `quiet` has filter directives for libraries that log too much, such as
-/// `sea_orm_migration=warn,`; the operator's own filter comes after them and may override them.
+/// Starts logging to standard error. `quiet` are filter directives for libraries that log too much, such as
+/// `sea_orm_migration=warn,`; the operator's own filter follows and may override them.
 ///
 /// # Errors
 /// When `BERTH_LOG` is not a valid filter.
@@ -28,7 +28,7 @@ pub fn start_log(config: &LogConfig, quiet: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A token that SIGTERM or Ctrl-C cancels.
+/// A cancellation token that SIGTERM or Ctrl-C cancels.
 ///
 /// # Errors
 /// When no handler for the signals can be installed.

@@ -1,19 +1,19 @@
-//! Cookies, parsed byte by byte, because tenants can set cookies that reach our hosts (cookie tossing).
+//! Cookie parsing, byte by byte, because tenants can set cookies that reach our hosts (cookie tossing).
 //!
-//! Libraries that percent-decode names would take a tenant's `__%48ost-berth` for `__Host-berth`. Libraries that
-//! require UTF-8 drop the whole header for one stray byte, which would log the visitor out. Both are attacks here.
+//! A library that percent-decodes names would take a tenant's `__%48ost-berth` for `__Host-berth`. A library that
+//! requires UTF-8 drops the whole header for one stray byte, which would log the visitor out. Both are attacks here.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// The session cookie of the app host and of each instance's host. Each host has a session of its own under this name.
+/// The session cookie, on the app host and on each instance's host. Each host has a session of its own under this name.
 pub const SESSION: &str = "__Host-berth";
-/// Marks a browser that an account has logged in from before. App host only.
+/// The device cookie: marks a browser in which an account logged in before. App host only.
 pub const DEVICE: &str = "__Host-berth-device";
-/// The state of an unfinished ceremony: a sign-up, a login, or a hand-off on an instance's host.
+/// The pending cookie: the state of an unfinished sign-up, login, or hand-off on an instance's host.
 pub const PENDING: &str = "__Host-berth-pending";
 
 /// The value of the cookie `name`. `None` when it is absent, empty, not ASCII, or ambiguous: of two different values a
-/// script of this host planted one, and neither is trusted.
+/// script of this host planted one, so neither is trusted.
 #[must_use]
 pub fn get<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut first: Option<&[u8]> = None;
@@ -28,14 +28,14 @@ pub fn get<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     first.and_then(|value| std::str::from_utf8(value).ok()).filter(|value| !value.is_empty() && value.is_ascii())
 }
 
-/// Whether the cookie `name` is there with two different values, so that [`get`] trusts neither.
+/// Whether the cookie `name` is present with two different values, so that [`get`] trusts neither.
 #[must_use]
 pub fn is_ambiguous(headers: &HeaderMap, name: &str) -> bool {
     let mut values = pairs(headers).filter(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value);
     values.next().is_some_and(|first| values.any(|other| other != first))
 }
 
-/// Whether the cookie `name` is there, with whatever value.
+/// Whether the cookie `name` is present, with any value.
 #[must_use]
 pub fn is_present(headers: &HeaderMap, name: &str) -> bool {
     pairs(headers).any(|(key, _)| key == name.as_bytes())
@@ -48,8 +48,8 @@ pub fn delete_all() -> Vec<HeaderValue> {
     names
         .flat_map(|name| {
             let plain = set(name, "", 0).1;
-            // A cookie set with `Partitioned` (CHIPS) exists beside the one without it, and is deleted only by its own
-            // kind.
+            // A cookie set with `Partitioned` (CHIPS) exists beside the one without, and only a `Partitioned` deletion
+            // deletes it.
             let partitioned = [plain.as_bytes(), b"; Partitioned"].concat();
             let partitioned =
                 HeaderValue::from_bytes(&partitioned).expect("header text with an ASCII attribute is header text");
@@ -58,8 +58,8 @@ pub fn delete_all() -> Vec<HeaderValue> {
         .collect()
 }
 
-/// Removes our cookies from a request, so that an instance never sees one. Several `Cookie` lines, into which HTTP/2
-/// may split it, become one, as HTTP/1.1 requires (RFC 9113 8.2.3).
+/// Removes our cookies from a request, so that an instance never sees them. Several `Cookie` lines (HTTP/2 may split
+/// it) become one, as HTTP/1.1 requires (RFC 9113 8.2.3).
 pub fn remove_own(headers: &mut HeaderMap) {
     // By prefix and in any case: all three names begin with the session's, and some programs compare names loosely.
     let is_own =
@@ -82,7 +82,7 @@ pub fn remove_own(headers: &mut HeaderMap) {
 #[must_use]
 pub fn set(name: &str, value: &str, seconds: u64) -> (HeaderName, HeaderValue) {
     // The prefix `__Host-` requires Secure and Path=/ and forbids Domain: browsers then send the cookie to this host
-    // alone.
+    // only.
     let text = format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
     (header::SET_COOKIE, HeaderValue::from_str(&text).expect("our names and URL-safe tokens are header text"))
 }

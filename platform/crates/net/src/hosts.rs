@@ -1,33 +1,33 @@
-//! Virtual hosts: which of our hosts a request is for (the apex, the app, or an instance), by its `Host` header.
+//! Virtual hosts: classifies a request by its `Host` header (the apex, the app, or an instance).
 //!
-//! Never by the TLS server name: browsers coalesce HTTP/2 connections, and use one for all names of a wildcard
-//! certificate.
+//! Never by the TLS server name (SNI): browsers coalesce HTTP/2 connections, and use one connection for all names of a
+//! wildcard certificate.
 
 use axum::http::{HeaderMap, Uri, header};
 use berth_ground::handle::Handle;
 use berth_ground::ids::InstanceId;
 
-/// The hostnames of this installation.
+/// The host names of this installation.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     /// `example.com`: the landing page. Holds no session.
     pub apex: String,
     /// `app.example.com`: accounts, dashboard, API. Also the WebAuthn RP ID, which no tenant's page can claim.
     pub app: String,
-    /// The domain below which each handle is a host: `example.com`, or another one if instances are kept apart.
+    /// The parent domain of instances' hosts: `example.com`, or another one to separate instances.
     pub instances: String,
     /// Appended to a host in a URL: empty for 443, else `:8443`.
     pub port: String,
 }
 
-/// The kind of host that a name of this installation stands for.
+/// The kind of a host name of this installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostKind {
     Apex,
     App,
     Instance(Handle),
-    /// `3000--alice.example.com`: a further port of an instance. Unambiguous, because no handle has two hyphens in a
-    /// row.
+    /// `3000--alice.example.com`: a further port of an instance. Unambiguous, because no handle has two consecutive
+    /// hyphens.
     Port(Handle, u16),
 }
 
@@ -42,11 +42,10 @@ impl HostKind {
     }
 }
 
-/// The one host that a request names, in its target or in its `Host` header; empty when that is not ASCII.
+/// The single host that a request names, in its target or in its `Host` header; empty when the header is not ASCII.
 ///
 /// # Errors
-/// A sentence for the client, when the request names no host or two (RFC 9112 3.2: such a request is answered with
-/// 400).
+/// A sentence for the client when the request names no host, or two (RFC 9112 3.2 requires 400).
 pub fn requested_host<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, &'static str> {
     let mut lines = headers.get_all(header::HOST).iter().map(|line| line.to_str().unwrap_or_default());
     let host = lines.next();
@@ -54,8 +53,8 @@ pub fn requested_host<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r
         return Err("The request has two Host headers, and may have one.\n");
     }
     match (target.authority(), host) {
-        // RFC 9112 3.2.2 has the target win, but Caddy has routed by `Host` already. A request on which the two differ
-        // is an attempt to reach a host behind the other's back.
+        // RFC 9112 3.2.2 gives the target precedence, but Caddy has already routed by `Host`. A request in which they
+        // differ tries to reach one host under the name of another.
         (Some(target), Some(host)) if !target.as_str().eq_ignore_ascii_case(host) => {
             Err("The request names one host in its target and another in its Host header.\n")
         }
@@ -65,7 +64,7 @@ pub fn requested_host<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r
     }
 }
 
-/// A host name under which one instance is reached.
+/// A host name by which one instance is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualHost {
     /// The handle of the instance.
@@ -74,16 +73,16 @@ pub struct VirtualHost {
     pub host: String,
     /// The web origin of the instance's pages: `https://`, the host, and the port if it is not 443.
     pub origin: String,
-    /// The audience of sessions on this host. For a custom domain it includes the instance, so that a session is no
-    /// longer valid when the domain is moved to another instance.
+    /// The audience of sessions on this host. For a custom domain it includes the instance, so that a session becomes
+    /// invalid when the domain moves to another instance.
     pub audience: String,
     /// The port inside the instance; `None` for the contract's port.
     pub port: Option<u16>,
 }
 
 impl Hosts {
-    /// Classifies a `Host` header or a TLS server name. Case, a trailing dot and a port do not matter. `None` for a
-    /// name that is not ours.
+    /// Classifies a `Host` header or a TLS server name. Case, a trailing dot and a port are ignored. `None` for a
+    /// foreign name.
     #[must_use]
     pub fn classify(&self, host: &str) -> Option<HostKind> {
         let name = Self::without_port(host);
@@ -153,7 +152,7 @@ impl Hosts {
     /// `HANDLE.example.com`, without a port.
     #[must_use]
     pub fn instance_host(&self, handle: &Handle) -> String {
-        // Concatenated, not formatted: this runs for every request.
+        // Concatenated instead of formatted: this runs for every request.
         [handle.as_str(), ".", &self.instances].concat()
     }
 
@@ -168,7 +167,7 @@ impl Hosts {
     }
 }
 
-/// Parses a port number in its canonical form: no sign and no leading zero, so that one program has one host and one
+/// Parses a port number in its canonical form, without sign and leading zero, so that one program has one host and one
 /// origin.
 #[must_use]
 pub fn port_number(text: &str) -> Option<u16> {
@@ -208,7 +207,7 @@ mod tests {
             ("alice.example.com:https", None),
             ("alice@evil.example.com", None),
             ("alice .example.com", None),
-            // Internationalised names, as Unicode or as Punycode, are never a handle.
+            // Internationalized names, as Unicode or as Punycode, are never a handle.
             ("xn--alice.example.com", None),
             ("xn--lice-3ra.example.com", None),
             ("\u{e4}lice.example.com", None),

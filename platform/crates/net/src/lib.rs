@@ -1,4 +1,4 @@
-//! HTTP below the layers that answer it: the server's accept loop, our hosts, cookies, the peer behind Caddy,
+//! HTTP building blocks below the HTTP layers: the server's accept loop, virtual hosts, cookies, the peer behind Caddy,
 //! hop-by-hop headers.
 
 pub mod cookies;

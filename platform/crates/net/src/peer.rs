@@ -1,4 +1,4 @@
-//! The client's address (`X-Forwarded-For`) and user agent, as Caddy reports them, and the key for rate limits by
+//! The client's address (`X-Forwarded-For`) and user agent as Caddy reports them, and the key for rate limits per
 //! address.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,7 +12,7 @@ pub struct Client {
     pub user_agent: String,
 }
 
-/// A longer user agent is cut, in characters.
+/// Longest user agent that is kept, in characters.
 const MAX_USER_AGENT: usize = 300;
 
 impl Client {
@@ -24,10 +24,10 @@ impl Client {
     }
 }
 
-/// The client's address alone. Loopback when there is none, as for a request that did not come through Caddy.
+/// The client's address. Loopback without a header, as for a request that did not pass Caddy.
 #[must_use]
 pub fn address(headers: &HeaderMap) -> IpAddr {
-    // The last element is the one that Caddy added. Those before it came from the client and can be forged.
+    // The last element was added by Caddy. Those before it came from the client and can be forged.
     let list = last(headers, header::HeaderName::from_static("x-forwarded-for"));
     let added = list.and_then(|list| list.rsplit(',').next()).and_then(|added| added.trim().parse().ok());
     added.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
@@ -42,7 +42,7 @@ fn last(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 pub fn limit_key(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
-        // A subscriber gets a whole /64 (RFC 6177), and could otherwise send each request from another address.
+        // A subscriber gets a whole /64 (RFC 6177), and could otherwise use another address for each request.
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }

@@ -1,8 +1,8 @@
-//! The privileged process: a server of [`ContainerHost`] on a Unix socket, for the platform, which has no Docker
-//! socket.
+//! The privileged process (privilege separation): serves [`ContainerHost`] on a Unix socket to the platform, which has
+//! no Docker socket.
 //!
-//! It does not trust its clients: there are a dozen verbs, every argument is validated, and no argument tells how a
-//! container is configured.
+//! It does not trust its clients: there is a fixed set of verbs, every argument is validated, and no argument
+//! configures a container's privileges.
 
 mod rules;
 
@@ -26,9 +26,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
-/// Maximum concurrent connections; the platform uses at most 33.
+/// Most concurrent connections; the platform uses at most 33.
 const MAX_CONNECTIONS: usize = 64;
-/// Timeout for reading a whole request, the idle time before it included.
+/// Timeout for reading a whole request, including the idle time before it.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout for writing an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,8 +51,8 @@ pub async fn serve(config: ContainerConfig, clock: Clock, shutdown: impl Future<
     }
 }
 
-/// Sets up the network isolation at once, and restores it whenever another program on this host removed it, as a reload
-/// of the host's firewall does.
+/// Sets up the network isolation at once, and restores it when another program on this host removed it, as a reload of
+/// the host's firewall does.
 async fn keep_isolation(host: &dyn ContainerHost) -> Infallible {
     let mut logged = None;
     loop {
@@ -60,7 +60,7 @@ async fn keep_isolation(host: &dyn ContainerHost) -> Infallible {
         // Logged on changes only: the same failure every 30 s would fill the log.
         if failed != logged {
             match &failed {
-                // No error: without the Engine the rules stay, and nothing can be started.
+                // Only a warning: without the Engine the rules stay in force, and nothing can start.
                 Some(error @ (HostError::Unreachable | HostError::Timeout)) => {
                     tracing::warn!("cannot check the isolation of instances: {error}");
                 }
@@ -94,7 +94,7 @@ pub async fn serve_host(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(Arc::clone(&server).serve_connection(stream))),
-                // Probably out of file descriptors: pause instead of spinning, until a connection ends and frees one.
+                // Probably out of file descriptors: backoff instead of spinning, until a connection ends and frees one.
                 Err(error) => {
                     tracing::error!("cannot accept a connection: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -103,7 +103,7 @@ pub async fn serve_host(
         }
     }
     connections.shutdown().await;
-    // A leftover is harmless: the next start replaces it.
+    // A stale socket is harmless: the next start replaces it.
     if let Err(error) = std::fs::remove_file(&server.config.socket) {
         tracing::warn!("{} stays behind: {error}", server.config.socket.display());
     }
@@ -124,7 +124,7 @@ pub fn reclaim(file: &Path, bytes: u64) -> std::io::Result<()> {
         .open(file)
         .and_then(|mut file| std::io::Write::write_all(&mut file, bytes.to_string().as_bytes()));
     match written {
-        // The kernel reclaimed less than requested. No failure: some memory cannot be swapped.
+        // The kernel reclaimed less than requested. Not a failure: some memory cannot be swapped.
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ResourceBusy) => Ok(()),
         other => other,
     }
@@ -137,10 +137,10 @@ struct SocketOwner {
     gid: u32,
 }
 
-/// Binds the socket under a temporary name, restricts its mode, and renames it: other users can connect at no moment,
-/// and the stale socket of a crashed provisioner is replaced.
+/// Binds the socket under a temporary name, restricts its mode, and renames it: there is no moment at which other users
+/// can connect, and the stale socket of a crashed provisioner is replaced.
 async fn listen(socket: &Path) -> anyhow::Result<(UnixListener, SocketOwner)> {
-    // A live provisioner accepts; the file of a crashed one refuses the connection.
+    // A live provisioner accepts; the stale socket of a crashed one refuses the connection.
     if UnixStream::connect(socket).await.is_ok() {
         anyhow::bail!("another provisioner answers on {}; stop it first", socket.display());
     }
@@ -171,10 +171,10 @@ struct SocketServer {
 
 impl SocketServer {
     async fn serve_connection(self: Arc<Self>, stream: UnixStream) {
-        // SO_PEERCRED: the kernel tells the peer's user, which no client can forge.
+        // SO_PEERCRED: the kernel reports the peer's user, which no client can forge.
         let peer = stream.peer_cred().ok();
         let mut connection = Framed::new(stream, LinesCodec::new_with_max_length(REQUEST_BYTES));
-        // Refused instead of queued: the platform retries, and a queue could fill up with idle clients.
+        // Load shedding: refused instead of queued. The platform retries, and idle clients could fill a queue.
         let Ok(_permit) = self.permits.try_acquire() else {
             return send(&mut connection, &Err(HostError::Failed("the provisioner has too many connections".into())))
                 .await;
@@ -245,20 +245,19 @@ impl SocketServer {
                     Some(instance) => send(&mut connection, &Ok(ProvisionerReply::Happened(instance))).await,
                     None => return,
                 },
-                // The peer sends nothing more after this verb, so anything read, its disconnect included, ends the
-                // stream.
+                // The peer sends nothing after this verb, so any read, including its disconnect, ends the stream.
                 _ = connection.next() => return,
             }
         }
     }
 }
 
-/// Sends a refusal with its reason. The connection is closed after it.
+/// Sends a refusal with its reason. The caller then closes the connection.
 async fn refuse(connection: &mut Connection, sentence: String) {
     send(connection, &Err(HostError::Refused(sentence))).await;
 }
 
-/// Sends an answer. A failure is ignored: the peer has disconnected, and will inspect the state when it returns.
+/// Sends an answer. A failure is ignored: the peer has disconnected, and inspects the state when it returns.
 async fn send(connection: &mut Connection, answer: &ProvisionerAnswer) {
     let sent = match serde_json::to_string(answer) {
         Ok(line) => timeout(WRITE_TIMEOUT, connection.send(line)).await,

@@ -1,4 +1,4 @@
-//! `berth-provisioner`: the privileged process. Without arguments it serves its socket until it is told to end.
+//! `berth-provisioner`: the privileged process. Without arguments it serves its socket until SIGTERM.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,11 +12,10 @@ use berth_ground::settings::LogConfig;
 
 const USAGE: &str = "berth-provisioner takes no arguments: its settings come from the environment, see .env.example";
 
-/// 0: done. 1: it failed, with a sentence on standard error. 2: it was called with arguments that it does not know.
+/// Exit status 0: done. 1: failed, with a sentence on standard error. 2: called with unknown arguments.
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    // Two forms, and one of them only ever typed by this program itself: a parser of arguments would be its largest
-    // dependency.
+    // Two forms, of which one is used only by this program itself: an argument parser would be its largest dependency.
     let done = match &arguments[..] {
         [] => serve(),
         [verb, file_flag, file, bytes_flag, bytes]
@@ -48,7 +47,7 @@ fn serve() -> anyhow::Result<()> {
     })
 }
 
-/// The hidden verb by which the provisioner starts itself: see [`berth_provisioner::reclaim`].
+/// The hidden verb with which the provisioner runs itself as a child: see [`berth_provisioner::reclaim`].
 fn reclaim(file: &Path, bytes: &OsString) -> anyhow::Result<()> {
     let bytes = bytes.to_str().and_then(|bytes| bytes.parse().ok()).context("--bytes is not a whole number")?;
     berth_provisioner::reclaim(file, bytes).context("handing memory back")

@@ -1,4 +1,4 @@
-//! Validation of requests and peers. Every request comes from a process that faces the network, and may be compromised.
+//! Validation of requests and peers. Every request comes from a process that faces the network and may be compromised.
 
 use std::path::{Component, Path};
 
@@ -7,9 +7,9 @@ use berth_containers::protocol::ProvisionerCall;
 use berth_containers::{ContainerSpec, SLOTS_PER_BRIDGE};
 use berth_ground::handle::Handle;
 
-/// The longest token, in characters; ours have 43.
+/// Longest token, in characters; ours have 43.
 const TOKEN: usize = 128;
-/// The longest URL, in characters: a host name has at most 253 (RFC 1035).
+/// Longest URL, in characters: a host name has at most 253 (RFC 1035).
 const URL: usize = 272;
 
 /// Validates the arguments of a call.
@@ -36,7 +36,7 @@ fn check_spec(spec: &ContainerSpec, config: &ContainerConfig) -> Result<(), Stri
     if let Some(id) = spec.image_id.as_ref().filter(|id| !is_image_id(id)) {
         return Err(format!("{id:?} is not the id of an image"));
     }
-    // It becomes the host name inside the container, so the grammar of labels matters.
+    // The handle becomes the host name inside the container, so the grammar of DNS labels matters.
     if let Err(why) = Handle::parse(&spec.handle) {
         return Err(format!("{:?} is not a handle: {why}", spec.handle));
     }
@@ -62,8 +62,8 @@ fn is_token(text: &str) -> bool {
     (1..=TOKEN).contains(&text.len()) && text.bytes().all(plain)
 }
 
-/// `https://` and a host name, optionally with a port. Nothing else: the text goes into the environment of a container,
-/// and from there into shells and headers.
+/// Whether `text` is `https://` and a host name, optionally with a port. Nothing else is allowed: the text goes into
+/// the environment of a container, and from there into shells and headers (injection).
 fn is_url(text: &str) -> bool {
     let Some(host) = text.strip_prefix("https://") else { return false };
     let (name, port) = host.split_once(':').unwrap_or((host, "443"));
@@ -72,15 +72,15 @@ fn is_url(text: &str) -> bool {
 }
 
 /// Whether a peer may connect: a member of the socket's group, its owner, or root in root's own group. Root in another
-/// group is refused: Caddy runs so, to open port 443. Only the peer's primary group is known (SO_PEERCRED); members of
-/// the group by another one pass the socket's mode (0660), and are refused here.
+/// group is refused, because Caddy runs so to open port 443. Only the peer's primary group is known (SO_PEERCRED);
+/// users with the group as a supplementary one pass the socket's mode (0660), and are refused here.
 pub(super) fn may_connect(uid: u32, gid: u32, owner_uid: u32, owner_gid: u32) -> bool {
     gid == owner_gid || if uid == 0 { gid == 0 } else { uid == owner_uid }
 }
 
-/// Whether `file` is one of the two by which the kernel is asked to reclaim a cgroup's memory.
+/// Whether `file` is one of the two files that request memory reclaim of a cgroup.
 pub(super) fn is_reclaim_file(file: &Path) -> bool {
-    // No `..`: the prefix check below compares components and does not resolve them.
+    // Path traversal: no `..`, because the prefix check below compares components and does not resolve them.
     let plain = file.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
     let name = file.file_name().and_then(|name| name.to_str());
     plain && file.starts_with("/sys/fs/cgroup") && matches!(name, Some("memory.reclaim" | "memory.force_empty"))

@@ -45,7 +45,7 @@ pub(in crate::accounts) struct StoredSession {
     pub(in crate::accounts) id: SessionId,
     pub(in crate::accounts) account: AccountId,
     pub(in crate::accounts) audience: String,
-    /// The session on the app host that this one was derived from. They end together (foreign key with `ON DELETE
+    /// The session on the app host from which this one was derived. They end together (foreign key with `ON DELETE
     /// CASCADE`).
     pub(in crate::accounts) parent: Option<SessionId>,
     /// The factors used, as [`LogInMethod`](crate::accounts) writes them.

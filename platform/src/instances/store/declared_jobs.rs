@@ -27,6 +27,8 @@ pub(in crate::instances) async fn put_job(
 ) -> Result<()> {
     job::Entity::delete_many()
         .filter(job::Column::InstanceId.eq(instance))
+        // Expired jobs stop counting when they expire. Their rows stay until the next declaration or the end of the
+        // container.
         .filter(job::Column::UntilMs.lte(now.0))
         .exec(tx)
         .await?;

@@ -57,6 +57,7 @@ fn walls(report: &HostReport) -> Vec<Finding> {
             ),
         )
     });
+    // The Engine reports only options that are active, so a missing one is a finding.
     let has = |option: &str| report.security_options.iter().any(|there| there == option);
     if !has("seccomp") {
         findings.push(Finding::broken(
@@ -195,6 +196,7 @@ fn is_current_engine(version: &str) -> bool {
 }
 
 fn numbers(version: &str) -> (u32, u32, u32) {
+    // A missing part counts as 0, so an unreadable version is reported as old rather than trusted.
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

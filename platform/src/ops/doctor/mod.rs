@@ -68,6 +68,7 @@ async fn of_database(opened: anyhow::Result<Opened>) -> Vec<Finding> {
     findings
 }
 
+/// Whether a program accepts connections on a bridge's address. A connect does not tell which program it is.
 async fn quota_proxy(gateway: Ipv4Addr, port: u16) -> Finding {
     let address = SocketAddr::from((gateway, port));
     match timeout(TRY, TcpStream::connect(address)).await {
@@ -82,6 +83,7 @@ async fn quota_proxy(gateway: Ipv4Addr, port: u16) -> Finding {
     }
 }
 
+/// Whether a program accepts connections on `address`; `command` is the remedy.
 async fn listener(subject: &'static str, address: SocketAddr, command: &str) -> Finding {
     match timeout(TRY, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Finding::fine(subject, format!("listens on {address}")),

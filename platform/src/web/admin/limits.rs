@@ -27,7 +27,7 @@ pub struct UserLimitsPage {
     pub limits: Vec<LimitField>,
     pub amount: String,
     pub reason: String,
-    /// Why the form was refused, and the field to blame; empty when it was not.
+    /// The validation message of the form and its field; empty without a mistake.
     pub note: String,
     pub field: &'static str,
 }
@@ -142,7 +142,7 @@ fn typed(own: &AccountLimits) -> LimitsForm {
 }
 
 impl LimitsForm {
-    /// The form as limits; those that the form does not have are taken from `own`.
+    /// Parses the form as limits. Limits without a field in the form are taken from `own`.
     fn read(&self, own: AccountLimits) -> Result<AccountLimits> {
         fn limit(
             field: &'static str,

@@ -21,7 +21,7 @@ pub const TABLE_BYTES: usize = 4 * 1024 * 1024;
 pub const FORM_BYTES: usize = 3 * TABLE_BYTES + 64 * 1024;
 /// Models that are shown at a time; the filter finds the others.
 const MOST_MODELS: usize = 100;
-/// Characters of a table's source.
+/// Maximum length of a table's source, in characters.
 const LONGEST_SOURCE: usize = 100;
 
 #[derive(Template)]
@@ -31,7 +31,7 @@ pub struct PricesPage {
     pub version: String,
     pub tables: Vec<PriceTableRow>,
     pub models: ModelList,
-    /// The form's content, and why it was refused.
+    /// The form's content, and its validation message.
     pub table: String,
     pub source: String,
     pub note: String,
@@ -70,7 +70,7 @@ pub struct ModelRow {
     pub output: String,
     pub cache_read: String,
     pub cache_write: String,
-    /// What else its price depends on: `up to 200 000 tokens in`, `higher price above 100 000`.
+    /// Further conditions of the price: `up to 200 000 tokens in`, `higher price above 100 000`.
     pub what: Vec<String>,
 }
 
@@ -202,7 +202,7 @@ pub async fn put_in_force(
     Path(version): Path<String>,
 ) -> HandlerResult<Redirect> {
     app.quota.prices.activate(Some(&version), session.handle.as_str()).await?;
-    // Calls in flight keep the prices they were held by.
+    // Calls in flight are charged at the prices of their hold.
     app.quota.prices.reload().await?;
     Ok(Redirect::to("/admin/prices"))
 }
@@ -254,7 +254,7 @@ fn model_row(PricedModel { provider, model, price }: &PricedModel) -> ModelRow {
     }
 }
 
-/// What else a price depends on, as phrases.
+/// Further conditions of a price, as phrases.
 fn what_else(price: &Price) -> Vec<String> {
     let tokens = |count: u64| grouped(i64::try_from(count).unwrap_or(i64::MAX));
     let mut what = Vec::new();

@@ -1,4 +1,5 @@
-//! Repricing: charging past calls by another version of the prices. A dry run shows the differences first.
+//! Repricing: charges past calls by another version of the prices, as corrections. A dry run shows the differences
+//! first.
 
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
@@ -28,7 +29,7 @@ pub struct RepricingPage {
     pub found: Option<RepricingView>,
     /// Whether the corrections have been written.
     pub is_done: bool,
-    /// Why the form was refused, and the field to blame; empty when it was not.
+    /// The validation message of the form and its field; empty without a mistake.
     pub note: String,
     pub field: &'static str,
 }

@@ -1,18 +1,18 @@
-//! Disk usage, and the thresholds above which nothing new starts.
+//! Disk watermarks: the usage of disks, and the thresholds above which nothing new is created or started.
 //!
-//! The thresholds reserve space for what runs already: volumes are sparse files, and their sum is overcommitted.
+//! The thresholds reserve space for running instances: volumes are sparse files, and their sum is overcommitted.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::{DiskUsage, HostError};
 
-/// The percentage from which on no volume is created.
+/// The usage in percent from which no volume is created.
 pub(super) const CREATE_BELOW: u8 = 80;
-/// The percentage from which on no container is created or started.
+/// The usage in percent from which no container is created or started.
 pub(super) const START_BELOW: u8 = 90;
 
-/// The usage of every disk that holds one of `folders`, each disk once. Folders that are not visible here are left out:
+/// The usage of every disk that holds one of `folders`, each disk once. Folders that are not visible here are omitted:
 /// a provisioner in a container does not see the Engine's data.
 pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUsage> {
     let mut seen = Vec::new();
@@ -20,7 +20,7 @@ pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUsage> {
     for (holds, folder) in folders {
         let Some(there) = nearest(folder) else { continue };
         let (Ok(metadata), Ok(disk)) = (std::fs::metadata(&there), rustix::fs::statvfs(&there)) else { continue };
-        // Folders with the same device number share one disk, which is listed once.
+        // Folders with the same device number are on one disk, which is listed once.
         if let Some(at) = seen.iter().position(|device| *device == metadata.dev()) {
             let known: &mut DiskUsage = &mut disks[at];
             known.holds = format!("{}, {holds}", known.holds);

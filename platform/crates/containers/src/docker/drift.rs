@@ -1,5 +1,5 @@
-//! Detects configuration drift: compares running containers with the configuration that they were created with, so that
-//! a limit lifted by hand (`docker update`, say) is found.
+//! Configuration drift: compares running containers with the configuration with which they were created, to find limits
+//! that were lifted by hand (`docker update`, say).
 
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
@@ -7,15 +7,16 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBu
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Map, Value};
 
-use super::{CONCURRENT_INSPECTIONS, errors, host_config, labels};
+use super::inspection::CONCURRENT_INSPECTIONS;
+use super::{errors, host_config, labels};
 use crate::config::ContainerConfig;
 use crate::{ConfigurationDrift, ContainerSpec, HostError};
 
 /// The most containers that a report names; with more, the operator has to look at all of them anyway.
 const MAX_NAMED: usize = 20;
-/// Fields that the Engine fills in by itself and that a create request does not have.
+/// Fields that the Engine sets and that a create request does not have.
 const SET_BY_ENGINE: [&str; 5] = ["CgroupnsMode", "ConsoleSize", "Isolation", "MaskedPaths", "ReadonlyPaths"];
-/// Fields that every unprivileged container has: the parts of /proc that the Engine masks. Without them, it is
+/// Fields that every unprivileged container has: the parts of /proc that the Engine masks. A container without them is
 /// privileged.
 const REQUIRED: [&str; 2] = ["MaskedPaths", "ReadonlyPaths"];
 
@@ -31,7 +32,7 @@ pub(super) async fn detect(
     let ids = engine.list_containers(Some(live)).await?.into_iter().filter_map(|container| container.id);
     let inspect = |id: String| async move {
         match engine.inspect_container(&id, None::<InspectContainerOptions>).await {
-            // Removed since the list was read.
+            // Race: the container was removed after the list was read.
             Err(error) if errors::is_absent(&error) => Ok(None),
             there => there.map(Some),
         }
@@ -55,7 +56,7 @@ pub(super) async fn detect(
 }
 
 /// The names of the fields with drift; `None` for a container of another version, image or size, which cannot be
-/// compared with today's configuration.
+/// compared with the current configuration.
 fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectResponse) -> Option<Vec<String>> {
     let told = there.config.as_ref()?;
     let labelled = told.labels.as_ref()?;
@@ -78,7 +79,7 @@ fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectR
         url: env("BERTH_URL").unwrap_or_default(),
         token: env("ANTHROPIC_API_KEY").unwrap_or_default(),
     };
-    // The same function that makes create requests gives the expected configuration, so the two cannot diverge.
+    // The expected configuration comes from the function that makes create requests, so the two cannot diverge.
     let volume = format!("{}-{}", config.network, spec.instance);
     let made = host_config::body(config, &spec, size, &marks.image_id, parent, &volume);
 
@@ -92,14 +93,14 @@ fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectR
     expect("what it was made with", hash(Some(labelled)) == hash(made.labels.as_ref()));
     expect("Image", there.image.as_deref() == Some(&marks.image_id));
     expect("User", told.user == made.user);
-    // The image may add variables of its own, so ours must be among them but need not be all.
+    // The image may add variables of its own, so ours must be a subset.
     expect("Env", made.env.iter().flatten().all(|var| told.env.iter().flatten().any(|there| there == var)));
     // A second mount could expose a path of the host.
     expect("Mounts", there.mounts.iter().flatten().count() == 1);
     let networks = there.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     let bridge = host_config::bridge_name(config, spec.slot.bridge());
     let address = spec.slot.address(config.subnet).to_string();
-    // Exactly its own bridge and address, by which firewall, edge and quota proxy know the instance.
+    // Exactly its own bridge and address, by which firewall, edge and quota proxy identify the instance.
     let on_its_bridge = networks.is_some_and(|networks| {
         let asked = networks.get(&bridge).and_then(|endpoint| endpoint.ipam_config.as_ref()?.ipv4_address.as_ref());
         networks.len() == 1 && asked == Some(&address)
@@ -108,8 +109,8 @@ fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectR
     Some(fields)
 }
 
-/// `value` as JSON without its empty fields: an unset field is null, 0, -1, "" or an empty list, depending on the
-/// Engine's version.
+/// `value` as JSON without its empty fields: depending on the Engine's version, an unset field is null, 0, -1, "" or an
+/// empty list.
 fn plain<T: serde::Serialize>(value: Option<T>) -> Map<String, Value> {
     match serde_json::to_value(value).ok().and_then(without_empty) {
         Some(Value::Object(fields)) => fields,

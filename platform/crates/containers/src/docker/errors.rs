@@ -1,4 +1,4 @@
-//! Maps the Engine's errors to [`HostError`].
+//! Error mapping: the Engine's errors as [`HostError`].
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ impl From<Error> for HostError {
         match error {
             Error::DockerResponseServerError { status_code, message } => refusal(status_code, &message),
             Error::RequestTimeoutError => Self::Timeout,
-            // The socket is gone, refuses, or broke off: the Engine is away or restarting.
+            // The socket is gone, refuses, or broke off: the Engine is stopped or restarting.
             Error::SocketNotFoundError(_)
             | Error::HyperLegacyError { .. }
             | Error::HyperResponseError { .. }
@@ -22,7 +22,7 @@ impl From<Error> for HostError {
     }
 }
 
-/// Classifies an error response. The Engine's status codes give only classes; the kinds must be read from its texts,
+/// Classifies an error response. The Engine's status codes give only classes; the kind must be parsed from its texts,
 /// which have been stable since Docker 1.13.
 fn refusal(status: u16, message: &str) -> HostError {
     let text = message.to_ascii_lowercase();
@@ -39,12 +39,12 @@ fn refusal(status: u16, message: &str) -> HostError {
     }
 }
 
-/// Whether the Engine does not have the container, image, network or volume.
+/// Whether the Engine reports that the container, image, network or volume does not exist.
 pub(super) fn is_absent(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
-/// Whether the name is taken or the object is in use.
+/// Whether the Engine reports that the name is taken or the object is in use.
 pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 409, .. })
 }

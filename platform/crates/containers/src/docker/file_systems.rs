@@ -1,10 +1,11 @@
-//! ext4 file systems in sparse files, one for each instance: they bound a volume in bytes and in inodes.
+//! Volume quotas: ext4 file systems in sparse files, one per instance, which bound a volume in bytes and in inodes.
 //!
 //! The Engine's `local` driver mounts a volume when a container with it starts, and unmounts it when that container
-//! stops. The device that it is told to mount is a symbolic link beside the sparse file, which points to a loop device.
-//! The link exists only while a container is created or started, and the loop device has autoclear set, so that it goes
-//! with its last use. Therefore loop devices are taken only by awake instances, a crashed host leaves nothing to clean
-//! up, and a container that another tool starts fails to mount instead of mounting another instance's file system.
+//! stops. The device that it is configured to mount is a symbolic link beside the sparse file, which points to a loop
+//! device. The link exists only while a container is created or started, and the loop device has autoclear set, so that
+//! the kernel removes it after its last use. Therefore only awake instances occupy loop devices, a crashed host leaves
+//! nothing to clean up, and a container that another tool starts fails to mount instead of mounting another instance's
+//! file system.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,13 +27,13 @@ const MIB: u64 = 1024 * 1024;
 const INODES_PER_MIB: u32 = 40;
 /// How long the kernel may take to clear a loop device after its container stopped.
 const AUTOCLEAR_TIMEOUT: Duration = Duration::from_secs(2);
-/// The search path of the programs that make file systems and attach devices. They get nothing else of our environment.
+/// The search path of the programs that make file systems and attach devices. They inherit no other variable.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The file systems in one folder.
 pub(super) struct VolumeFileSystems {
     dir: PathBuf,
-    /// One lock for each instance: two loop devices on one file would be mounted as two file systems that corrupt each
+    /// One lock per instance: two loop devices on one file would be mounted as two file systems that corrupt each
     /// other.
     locks: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -50,7 +51,7 @@ impl VolumeFileSystems {
         Self { dir, locks: Mutex::default() }
     }
 
-    /// Takes the lock on the instance's file system, for creating, attaching or removing it.
+    /// Takes the lock on the instance's file system, to create, attach or remove it.
     pub(super) async fn lock(&self, instance: InstanceId) -> OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,18 +60,18 @@ impl VolumeFileSystems {
         lock.lock_owned().await
     }
 
-    /// Attaches the file of volume `name`, so that the Engine can mount it until the result is dropped. `None`: the
-    /// volume has no limit, or the Engine has mounted it already.
+    /// Attaches the file of volume `name`, so that the Engine can mount it until the guard is dropped. `None` when the
+    /// volume has no limit, or the Engine has it mounted already.
     pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<AttachedDevice>, HostError> {
         let file = self.file(name);
         if !file.exists() {
             return Ok(None);
         }
         let lock = self.lock(instance).await;
-        // The kernel reports canonical paths in /sys, and `is_mounted` compares with those.
+        // The kernel reports canonical paths in /sys, with which `has_autoclear_device` compares.
         let file = file.canonicalize().map_err(|error| failed("finding", &file, &error))?;
-        // A container that has just stopped may hold its device for a moment. One still there after the timeout is
-        // mounted.
+        // A container that has just stopped may hold its device for a moment. A device that is still there after the
+        // timeout is mounted.
         for _ in 0..AUTOCLEAR_TIMEOUT.as_millis() / 10 {
             if !has_autoclear_device(&file) {
                 break;
@@ -97,14 +98,14 @@ impl VolumeFileSystems {
         Ok(Some(attached))
     }
 
-    /// Removes the link and the file of `name`, as far as they exist.
+    /// Removes the link and the file of `name`, if they exist.
     pub(super) fn remove(&self, name: &str) -> Result<(), HostError> {
         remove_file(&self.link(name))?;
         remove_file(&self.file(name))
     }
 
-    /// Makes an empty file system of the full size; sparse, it takes hardly a block. It is renamed to its final name
-    /// last, so that no file of that name is ever half made.
+    /// Makes an empty file system of the full size; sparse, it occupies hardly a block. Atomic: it is renamed to its
+    /// final name last, so that no file of that name is ever incomplete.
     pub(super) async fn make(&self, name: &str, mib: u32) -> Result<(), HostError> {
         if self.file(name).exists() {
             return Ok(());
@@ -118,7 +119,7 @@ impl VolumeFileSystems {
         run("mkfs.ext4", &["-q", "-F", "-m", "0", "-N", &inodes, "-E", &options, &text(&unready)]).await?;
         // The Engine copies the image's files only into an empty volume, and lost+found would make it non-empty.
         run("debugfs", &["-w", "-R", "rmdir lost+found", &text(&unready)]).await?;
-        // fsync before the rename: after a power cut, the name must not lead to a file without its contents.
+        // Durability: fsync before the rename, or after a power cut the name could lead to a file without its contents.
         let kept = File::open(&unready).and_then(|file| file.sync_all());
         kept.and_then(|()| std::fs::rename(&unready, self.file(name)))
             .map_err(|error| failed("making", &unready, &error))
@@ -139,8 +140,8 @@ impl VolumeFileSystems {
         }
     }
 
-    /// Checks and repairs the file system, which a full disk below it may have damaged. Takes time in proportion to its
-    /// size, so it runs only when the superblock asks for it.
+    /// Checks and repairs the file system, which a full disk below it may have damaged. Takes time proportional to its
+    /// size, so it runs only when the superblock requires it.
     async fn repair(&self, file: &Path) -> Result<(), HostError> {
         tracing::warn!("repairing or growing the file system in {}", file.display());
         // Exit status 1 of e2fsck: errors found and corrected.
@@ -151,7 +152,7 @@ impl VolumeFileSystems {
         self.dir.join(format!("{name}.ext4"))
     }
 
-    /// The link that the Engine is told to mount.
+    /// The path of the link that the Engine is configured to mount.
     pub(super) fn link(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.dev"))
     }
@@ -165,7 +166,8 @@ impl Drop for AttachedDevice {
             if let Err(error) = remove_file(&link) {
                 tracing::warn!("{error}");
             }
-            // A mounted device only gets autoclear by this, and goes with its last use; an unused one goes at once.
+            // A mounted device gets autoclear by this and is removed after its last use; an unused one is removed at
+            // once.
             if let Err(why) = detach_device(&device) {
                 tracing::warn!("{} stays attached: {why}", device.display());
             }
@@ -195,7 +197,7 @@ fn has_autoclear_device(file: &Path) -> bool {
     })
 }
 
-/// The work on a file system that is due before it is mounted.
+/// The maintenance that is due before a file system is mounted.
 #[derive(Debug, PartialEq, Eq)]
 enum FileSystemCare {
     None,

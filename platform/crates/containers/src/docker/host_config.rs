@@ -1,5 +1,5 @@
-//! The container configuration of every instance: privileges, limits, mounts and environment. Nothing else decides what
-//! a tenant may do, and the caller can change only the fields of [`ContainerSpec`].
+//! The container configuration (sandbox) of every instance: privileges, limits, mounts and environment. Nothing else
+//! decides a tenant's privileges, and the caller can change only the fields of [`ContainerSpec`].
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ pub(super) const STOP_SECONDS: i32 = 10;
 
 const MIB: i64 = 1024 * 1024;
 
-/// The complete create request, its hash included. `image_id` is the id that the image's name refers to on this host
+/// The complete create request, including its hash. `image_id` is the id to which the image's name refers on this host
 /// now, so a rebuilt image gives another hash, and thereby another container.
 pub(super) fn body(
     config: &ContainerConfig,
@@ -37,14 +37,14 @@ pub(super) fn body(
     let mut body = plain_body(config, spec, size, image_id, cgroup_parent, volume);
     let labels = body.labels.get_or_insert_default();
     labels.insert(labels::KIND.into(), kind(config, &spec.image, size, image_id, cgroup_parent));
-    // Last, because the hash covers every other label.
+    // Order: last, because the hash covers every other label.
     let hash = hash(&body);
     body.labels.get_or_insert_default().insert(labels::SPEC_HASH.into(), hash);
     body
 }
 
-/// The hash of the create request without the instance's own values. Two containers with the same hash have the same
-/// image and limits.
+/// The hash of the create request without the instance's own values. Containers with the same hash have the same image
+/// and limits.
 pub(super) fn kind(
     config: &ContainerConfig,
     image: &str,
@@ -99,7 +99,7 @@ fn plain_body(
     }
 }
 
-/// The name of a bridge: of the Docker network, and of the host's interface.
+/// The name of a bridge, both as Docker network and as interface of the host.
 pub(super) fn bridge_name(config: &ContainerConfig, bridge: u32) -> String {
     format!("{}{bridge}", config.network)
 }
@@ -126,7 +126,7 @@ fn host_config(
     let memory = i64::from(size.memory_mib) * MIB;
     HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
-        // No seccomp entry here, so the Engine applies its default profile.
+        // Without a seccomp entry the Engine applies its default profile.
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         privileged: Some(false),
         readonly_rootfs: Some(true),
@@ -139,7 +139,7 @@ fn host_config(
             source: Some(volume.to_owned()),
             typ: Some(MountType::VOLUME),
             read_only: Some(false),
-            // The Engine creates a missing volume; with these labels, we recognize that one too.
+            // The Engine creates a missing volume; with these labels we recognize it.
             volume_options: Some(MountVolumeOptions {
                 labels: Some(labels::of_volume(&config.network, spec.instance)),
                 ..Default::default()
@@ -147,11 +147,11 @@ fn host_config(
             ..Default::default()
         }]),
         memory: Some(memory),
-        // The Engine's `memory_swap` is memory and swap together. Without a surplus, a frozen instance could not be
-        // swapped out.
+        // The Engine's `memory_swap` is memory plus swap. Without a surplus, a frozen instance could not be swapped
+        // out.
         memory_swap: Some(memory + i64::from(size.swap_mib) * MIB),
         memory_reservation: Some(memory.min(128 * MIB)),
-        // When the host runs out of memory, the kernel kills instances before Berth or the Engine.
+        // When the host runs out of memory, the OOM killer selects instances before Berth or the Engine.
         oom_score_adj: Some(500),
         oom_kill_disable: Some(false),
         nano_cpus: Some(size.nano_cpus),
@@ -181,8 +181,8 @@ fn ulimit(name: &str, value: i64) -> ResourcesUlimits {
     ResourcesUlimits { name: Some(name.into()), soft: Some(value), hard: Some(value) }
 }
 
-/// The environment of an instance: the contract in instance-image/README.md. The providers' official SDKs read these
-/// variables.
+/// The environment of an instance, as in the contract (instance-image/README.md). The providers' official SDKs read
+/// these variables.
 fn environment(config: &ContainerConfig, spec: &ContainerSpec) -> Vec<String> {
     let quota = format!("http://berth.internal:{}", config.quota_port);
     vec![

@@ -1,5 +1,5 @@
-//! The labels of containers and volumes: installation, instance, specification. They are the record from which the
-//! actual state is rebuilt, since nothing else is stored outside the Engine.
+//! The labels of containers and volumes: installation, instance, specification. The actual state is rebuilt from them,
+//! since nothing else is stored outside the Engine.
 
 use std::collections::HashMap;
 
@@ -40,7 +40,7 @@ pub(super) struct ContainerLabels {
     pub token_hash: String,
 }
 
-/// The part of a container's state that its labels do not tell.
+/// The part of a container's state that its labels do not hold.
 pub(super) struct ContainerStatus {
     pub id: String,
     pub state: ContainerState,
@@ -107,7 +107,7 @@ pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Opti
         instance: labels.get(INSTANCE)?.parse().ok()?,
         slot: Slot(labels.get(SLOT)?.parse().ok()?),
         image: labels.get(IMAGE)?.clone(),
-        // These four were introduced later: a container without them is from an older version and will be replaced.
+        // These four were introduced later: a container without them has an older version and will be replaced.
         image_id: labels.get(IMAGE_ID).cloned().unwrap_or_default(),
         size: labels.get(SIZE).cloned().unwrap_or_default(),
         kind: labels.get(KIND).cloned().unwrap_or_default(),
@@ -135,7 +135,7 @@ fn feed(value: &serde_json::Value, hasher: &mut Sha256) {
             fields.sort_unstable_by_key(|(name, _)| *name);
             hasher.update(b"{");
             for (name, value) in fields {
-                // Hashed as JSON with its quotes: bare names and values could run together in two ways.
+                // Hashed as JSON with its quotes: the concatenation of bare names and values would be ambiguous.
                 feed(&serde_json::Value::from(name.as_str()), hasher);
                 feed(value, hasher);
             }

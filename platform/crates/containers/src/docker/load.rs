@@ -29,13 +29,13 @@ fn meminfo(text: &str, field: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// The figure in `some avg10=1.23 avg60=..` (the kernel's documentation of PSI).
+/// The value of `some avg10=1.23 avg60=..` (the kernel's documentation of PSI).
 fn some_avg10(text: &str) -> Option<f64> {
     let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
     some.split_whitespace().find_map(|word| word.strip_prefix("avg10=")?.parse().ok())
 }
 
-/// The containers of one parent, on cgroup v2 (one tree, `memory.current`, `cpu.stat`) or v1 (a tree for each
+/// The containers below one parent, on cgroup v2 (one tree, `memory.current`, `cpu.stat`) or v1 (one tree per
 /// controller).
 fn containers(root: &Path, parent: &str) -> Vec<ContainerLoad> {
     let v1 = root.join("memory").is_dir();
@@ -55,7 +55,7 @@ fn containers(root: &Path, parent: &str) -> Vec<ContainerLoad> {
                 let micros = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())?;
                 (number(memory.join(&name).join("memory.current"))?, Duration::from_micros(micros))
             };
-            // A container that stops between the directory listing and these reads is left out by the `?` above.
+            // Race: a container that stops between the directory listing and these reads is omitted by the `?` above.
             Some(ContainerLoad { id, cpu, memory })
         })
         .collect()

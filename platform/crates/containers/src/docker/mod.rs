@@ -1,8 +1,8 @@
-//! Containers on a Docker Engine: the only module that uses bollard, and the only one that decides a tenant's
+//! The container host on a Docker Engine: the only module that uses bollard, and the only one that decides a tenant's
 //! privileges.
 //!
-//! bollard's own timeout covers response headers only, so each verb has one around all of its calls. Names are
-//! deterministic and labels hold the rest: this module is stateless, and the Engine could tell everything again.
+//! bollard's own timeout covers only response headers, so each verb has a timeout around all of its calls. Names are
+//! deterministic and labels hold the rest: this module is stateless, and the Engine can restore all of its knowledge.
 
 mod disks;
 mod drift;
@@ -15,6 +15,7 @@ mod labels;
 mod load;
 mod network_isolation;
 mod networks;
+mod observation;
 mod reclaim;
 mod report;
 mod tombstones;
@@ -42,7 +43,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use self::errors::within;
-use self::inspection::InspectedContainer;
+use self::inspection::{CONCURRENT_INSPECTIONS, InspectedContainer};
 use self::network_isolation::NetworkIsolation;
 use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, ObservedInstance};
 use crate::config::{ContainerConfig, ContainerRuntime, InstanceSize};
@@ -51,8 +52,6 @@ use crate::config::{ContainerConfig, ContainerRuntime, InstanceSize};
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of verbs that change something.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Concurrent inspections while listing.
-const CONCURRENT_INSPECTIONS: usize = 8;
 /// The Engine's events of a container that may change the state of its instance.
 const EVENTS: [&str; 7] = ["create", "start", "pause", "unpause", "oom", "die", "destroy"];
 
@@ -69,9 +68,9 @@ pub struct DockerHost {
 }
 
 impl DockerHost {
-    /// The Engine on its default socket. Connections are made lazily, so the Engine may start after us and restart at
-    /// any time. Memory is reclaimed by a child process of this same program: its command line must accept `reclaim
-    /// --file FILE --bytes BYTES` and do the work of the provisioner's `reclaim`.
+    /// The Engine on its default socket. Connections are made lazily, so the Engine may start later and restart at any
+    /// time. Memory is reclaimed by a child process of this same program: its command line must accept `reclaim --file
+    /// FILE --bytes BYTES` and perform the provisioner's `reclaim`.
     #[must_use]
     pub fn connect(config: ContainerConfig, clock: Clock) -> Self {
         Self::connect_with(config, clock, "/var/run/docker.sock".into(), "/proc/self/exe".into())
@@ -93,7 +92,7 @@ impl DockerHost {
         }
     }
 
-    /// The same, with `nft` as the program that installs the firewall rules.
+    /// The same host with `nft` as the program that installs the firewall rules.
     #[must_use]
     pub fn with_nft(mut self, nft: PathBuf) -> Self {
         self.isolation = NetworkIsolation::new(&self.config.network, Some(nft));
@@ -107,7 +106,7 @@ impl DockerHost {
         }
         let socket = self.socket.to_str().ok_or(HostError::Unreachable)?;
         let engine = Docker::connect_with_socket(socket, CHANGE_TIMEOUT.as_secs(), bollard::API_DEFAULT_VERSION)?;
-        // Of two concurrent first calls, one drops its client unused.
+        // Race: of two concurrent first calls, one drops its client unused.
         Ok(self.engine.get_or_init(|| engine))
     }
 
@@ -116,15 +115,14 @@ impl DockerHost {
         format!("{}-{instance}", self.config.network)
     }
 
-    /// Tells a real failure from a container that already is in the state `wanted`, after the Engine returned
-    /// `refusal`.
+    /// After the Engine returned `refusal`: succeeds if the container already is in the state `wanted` (idempotency).
     async fn accept_if_already(
         &self,
         instance: InstanceId,
         wanted: ContainerState,
         refusal: HostError,
     ) -> Result<(), HostError> {
-        // A timeout or a lost connection says nothing about the container; inspecting now would only take more time.
+        // A timeout or a lost connection says nothing about the container; inspecting it would only take more time.
         if !matches!(refusal, HostError::Failed(_)) {
             return Err(refusal);
         }
@@ -135,8 +133,8 @@ impl DockerHost {
         }
     }
 
-    /// After the Engine refused a name in use: a concurrent call is creating that container. Succeeds if it has the
-    /// same specification.
+    /// After the Engine refused a name in use: a concurrent call is creating that container. Succeeds if its
+    /// specification is the same.
     async fn await_concurrent_create(
         &self,
         instance: InstanceId,
@@ -155,14 +153,14 @@ impl DockerHost {
     }
 
     async fn remove(&self, instance: InstanceId) -> Result<(), HostError> {
-        // gVisor does not kill a paused container, and the Engine waits ten seconds for it. That it was not frozen is
-        // no failure.
+        // gVisor does not kill a paused container, and the Engine waits ten seconds for it. A container that was not
+        // frozen is not a failure.
         if self.config.runtime == ContainerRuntime::Runsc
             && let Err(error) = self.engine()?.unpause_container(&self.name(instance)).await
         {
             tracing::debug!("not thawed before its removal: {error}");
         }
-        // `v` removes the anonymous volumes that the image declares. Ours has a name and stays.
+        // `v` removes the anonymous volumes that the image declares. Our volume has a name and stays.
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.engine()?.remove_container(&self.name(instance), Some(options)).await {
             Err(error) if !errors::is_absent(&error) => Err(error.into()),
@@ -170,8 +168,8 @@ impl DockerHost {
         }
     }
 
-    /// The create request for `spec`. Its image is one of the allowed images on this host or, for a rollback, the one
-    /// that the container `there` was upgraded from.
+    /// The create request for `spec`. Its image is one of the allowed images on this host or, for a rollback, the image
+    /// from which the container `there` was upgraded.
     async fn body(
         &self,
         spec: &ContainerSpec,
@@ -241,21 +239,22 @@ impl ContainerHost for DockerHost {
             let mut body = self.body(spec, there.as_ref()).await?;
             let labels = body.labels.get_or_insert_default();
             let wanted = labels.get(labels::SPEC_HASH).cloned();
-            // After the hash was computed: the same container at another time must have the same hash.
+            // Order: after the hash, because the same container at another time must have the same hash.
             labels.insert(labels::MADE_AT.into(), self.clock.now().0.to_string());
             if let Some(found) = there {
                 if found.spec_hash == wanted {
                     return Ok(());
                 }
-                // Before the old container goes: a refusal afterwards would leave the instance without one.
+                // Order: before the old container is removed. A refusal afterwards would leave the instance without a
+                // container.
                 self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
                 labels.insert(labels::IMAGE_BEFORE.into(), found.marks.image_id);
                 self.reclaimer.cancel(spec.instance);
                 self.remove(spec.instance).await?;
             }
             self.ensure_volume(spec.instance, &spec.size).await?;
-            // Attached already here: the Engine copies the image's files at the mount point into an empty volume when
-            // it creates.
+            // Attached already here: when the Engine creates the container, it copies the image's files at the mount
+            // point into an empty volume.
             let _attached = self.volumes.attach(spec.instance, &name).await?;
             let options = CreateContainerOptionsBuilder::default().name(&name).build();
             match self.engine()?.create_container(Some(options), body).await {
@@ -275,13 +274,12 @@ impl ContainerHost for DockerHost {
             if found.state != ContainerState::Stopped {
                 return Ok(());
             }
-            // Nothing runs before bridges and firewall rules are in place.
+            // Fails closed: nothing starts before bridges and firewall rules are in force.
             self.isolation.ensure_once(self.engine()?, &self.config).await?;
             let name = self.name(instance);
             self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
             let _attached = self.volumes.attach(instance, &name).await?;
-            // Before the first start, and here rather than in `create`: a crash between creating and this step is then
-            // repaired by the next start.
+            // Here rather than in `create`: the next start repairs a crash between creation and this step.
             if found.never_ran {
                 volume_owner::give(self.engine()?, &name, self.clock.now()).await?;
             }
@@ -330,7 +328,7 @@ impl ContainerHost for DockerHost {
             let (engine, name) = (self.engine()?, self.name(instance));
             match found.state {
                 ContainerState::Stopped => return Ok(()),
-                // A frozen process cannot handle SIGTERM. That a concurrent call thawed it is no failure.
+                // A frozen process cannot handle SIGTERM. If a concurrent call thawed it, that is not a failure.
                 ContainerState::Frozen => {
                     if let Err(error) = engine.unpause_container(&name).await {
                         self.accept_if_already(instance, ContainerState::Running, error.into()).await?;
@@ -366,7 +364,7 @@ impl ContainerHost for DockerHost {
             if !self.volumes.tombstones.is_buried(&name)? && !self.has_volume(instance).await? {
                 return Ok(());
             }
-            // The date is checked first, on this host alone: no answer of the Engine can get around it.
+            // The date is checked first, on this host alone: no answer of the Engine can bypass it.
             self.volumes.tombstones.refuse_unless_due(&name)?;
             if self.inspect_container(instance).await?.is_some() {
                 return Err(HostError::Refused(format!("there is a container on {name}; remove it first")));
@@ -394,7 +392,7 @@ impl ContainerHost for DockerHost {
             let ours = labels::filter(&self.config.network);
             let volumes = ListVolumesOptionsBuilder::default().filters(&ours).build();
             let containers = ListContainersOptionsBuilder::default().all(true).filters(&ours).build();
-            // Two requests at once; what changes between them is noticed at the next listing.
+            // Two concurrent requests; a change between them is noticed at the next listing.
             let (volumes, containers) =
                 tokio::try_join!(engine.list_volumes(Some(volumes)), engine.list_containers(Some(containers)))?;
             let mut seen = BTreeMap::new();
@@ -420,8 +418,8 @@ impl ContainerHost for DockerHost {
 
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError> {
         let engine = self.engine()?.clone();
-        // bollard sends the request at the first poll. `since` makes the Engine replay the events up to then, so none
-        // is lost.
+        // bollard sends the request at the first poll. `since` makes the Engine replay the events since now, so none is
+        // lost.
         let since = self.clock.now().seconds().to_string();
         // An unreachable Engine is an error here, instead of a stream that ends at once.
         within(READ_TIMEOUT, async { Ok(engine.ping().await?) }).await?;

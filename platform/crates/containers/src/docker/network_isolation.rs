@@ -1,5 +1,5 @@
 //! Network isolation of instances from each other and from the host's networks: bridges, firewall, and the kernel
-//! settings that both depend on.
+//! settings on which both depend.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use super::networks;
 use crate::config::ContainerConfig;
 use crate::{HostError, gateway};
 
-/// `1` if packets between two ports of a bridge pass the same rules as routed ones, on which the isolation of
-/// neighbours depends (bridge-nf-call-iptables in the kernel's ip-sysctl documentation). The Engine sets it when it
+/// `1` if packets between two ports of a bridge pass the same rules as routed packets, which the isolation between
+/// neighbours needs (bridge-nf-call-iptables in the kernel's ip-sysctl documentation). The Engine sets it when it
 /// creates our bridges.
 const BRIDGE_NF_CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 /// The interfaces of our own network namespace. /sys/class/net would show those of the namespace in which /sys was
@@ -25,23 +25,23 @@ const INTERFACES: &str = "/proc/self/net/dev";
 /// The bridges and the firewall of one installation.
 pub(super) struct NetworkIsolation {
     firewall: Firewall,
-    /// Serializes the creation of bridges. Of two concurrent attempts, one would be told that the subnet is taken
-    /// before it could see that the bridge which took it is the one it wants.
+    /// Serializes the creation of bridges. Of two concurrent attempts, one would get the error that the subnet is
+    /// taken, before it could see that the same bridge had taken it.
     creating: Mutex<()>,
     is_in_force: AtomicBool,
 }
 
 impl NetworkIsolation {
-    /// With `nft` `None`, the usual paths are searched for it.
+    /// `None` for `nft`: the usual paths are searched.
     pub(super) fn new(network: &str, nft: Option<PathBuf>) -> Self {
         Self { firewall: Firewall::new(network, nft), creating: Mutex::default(), is_in_force: AtomicBool::new(false) }
     }
 
     /// Creates or repairs rules and bridges, and returns the bridges' gateways. The rules come first, so that no bridge
-    /// exists without them for even a moment.
+    /// exists without them even for a moment.
     pub(super) async fn ensure(&self, engine: &Docker, config: &ContainerConfig) -> Result<Vec<Ipv4Addr>, HostError> {
         let _creating = self.creating.lock().await;
-        // Reset first: while a later step fails, nothing may be started.
+        // Fails closed: reset first, so that nothing starts while a later step fails.
         self.is_in_force.store(false, Ordering::SeqCst);
         // Bridges from an earlier, larger BERTH_BRIDGES may still have containers, so the rules cover them too.
         let mut bridges = networks::numbers(engine, config).await?;
@@ -52,14 +52,14 @@ impl NetworkIsolation {
         for bridge in 0..u32::from(config.bridges) {
             gateways.push(networks::ensure(engine, config, bridge).await?);
         }
-        // After the bridges were created, because it looks for the first of them.
+        // Order: after the creation of the bridges, because it looks for the first of them.
         check_network_namespace(config).await.map_err(HostError::Refused)?;
         check_bridge_netfilter().await.map_err(HostError::Refused)?;
         self.is_in_force.store(true, Ordering::SeqCst);
         Ok(gateways)
     }
 
-    /// Calls [`NetworkIsolation::ensure`] unless it has succeeded before: nothing is started without isolation.
+    /// Calls [`NetworkIsolation::ensure`] unless it has succeeded before: nothing starts without isolation.
     pub(super) async fn ensure_once(&self, engine: &Docker, config: &ContainerConfig) -> Result<(), HostError> {
         if self.is_in_force.load(Ordering::SeqCst) { Ok(()) } else { self.ensure(engine, config).await.map(drop) }
     }
@@ -108,7 +108,7 @@ async fn resolv_conf() -> String {
     own
 }
 
-/// Checks that we are in the network namespace of the bridges: rules in another one would have no effect.
+/// Checks that this process is in the network namespace of the bridges: rules in another one would have no effect.
 async fn check_network_namespace(config: &ContainerConfig) -> Result<(), String> {
     let interfaces = tokio::fs::read_to_string(INTERFACES).await.unwrap_or_default();
     let bridge = bridge_name(config, 0);

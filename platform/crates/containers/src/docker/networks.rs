@@ -1,4 +1,5 @@
-//! The Docker networks of the instances: bridges without inter-container communication, which the host can reach.
+//! The Docker networks of the instances: bridges without inter-container communication (ICC off) that the host can
+//! reach.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -16,7 +17,7 @@ const NAME: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 
-/// The number of /22 in the /16 of BERTH_SUBNET.
+/// The number of /22 networks in the /16 of BERTH_SUBNET.
 const BRIDGES: u32 = 64;
 
 /// Creates bridge number `bridge`, or accepts an existing one with the expected configuration. Returns its gateway.
@@ -73,7 +74,7 @@ fn request(config: &ContainerConfig, bridge: u32) -> NetworkCreateRequest {
 
 async fn create(engine: &Docker, wanted: NetworkCreateRequest) -> Result<(), HostError> {
     let Err(error) = engine.create_network(wanted.clone()).await else { return Ok(()) };
-    // A concurrent call may have created it in between; accept it if it is the same.
+    // Race: a concurrent call may have created the network meanwhile; it is accepted if it is the same.
     if let Ok(there) = engine.inspect_network(&wanted.name, None::<InspectNetworkOptions>).await {
         return accept(&there, &wanted);
     }

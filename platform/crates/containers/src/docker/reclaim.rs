@@ -1,8 +1,9 @@
-//! Memory reclaim: has the kernel move a frozen container's memory to swap, through a child process that can be killed.
+//! Memory reclaim: makes the kernel move a frozen container's memory to swap, through a child process that can be
+//! killed.
 //!
 //! The write that requests it (`memory.reclaim`, or `memory.force_empty` on cgroup v1) blocks until the kernel is done,
-//! which may take seconds, and a blocked thread cannot be interrupted. A child process can be killed. It runs our own
-//! binary, because the provisioner's image contains no other. It runs in the background, and a thaw kills it.
+//! which may take seconds, and a blocked thread cannot be interrupted. A child process can be killed. The child runs
+//! our own binary, because the provisioner's image contains no other. It runs in the background, and a thaw kills it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,12 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-/// Timeout for one container; memory swapped by then stays in swap.
+/// Timeout for one container; memory that was swapped out by then stays in swap.
 const RECLAIM_TIMEOUT: Duration = Duration::from_secs(5);
-/// Concurrent children: swapping is bound by the disk, which the rest of the host needs too.
+/// Most concurrent children: swapping is limited by the disk, which the rest of the host needs too.
 const MAX_CHILDREN: usize = 2;
 
-/// Reclaims the memory of frozen containers, and holds the reclaims in progress.
+/// Reclaims the memory of frozen containers, and tracks the reclaims in progress.
 pub(super) struct MemoryReclaimer {
     program: PathBuf,
     clock: Clock,
@@ -32,20 +33,20 @@ pub(super) struct MemoryReclaimer {
 }
 
 impl MemoryReclaimer {
-    /// `program` is run as `program reclaim --file FILE --bytes BYTES`. Its arguments are flags, so that
-    /// any other program, such as a test binary, fails on an unknown flag instead of doing something else.
+    /// The reclaimer that runs `program reclaim --file FILE --bytes BYTES`. The arguments are flags, so that any other
+    /// program, such as a test binary, fails on an unknown flag instead of doing something else.
     pub(super) fn new(program: PathBuf, clock: Clock) -> Self {
         Self { program, clock, in_progress: Mutex::default(), at_once: Arc::new(Semaphore::new(MAX_CHILDREN)) }
     }
 
-    /// Starts a reclaim in the background. `target` finds the cgroup, and is awaited there too.
+    /// Starts a reclaim in the background. `target` finds the cgroup, and is awaited in the background too.
     pub(super) fn begin<F>(&self, instance: InstanceId, target: F)
     where
         F: Future<Output = anyhow::Result<ReclaimTarget>> + Send + 'static,
     {
         let (program, clock, at_once) = (self.program.clone(), self.clock.clone(), Arc::clone(&self.at_once));
         let task = tokio::spawn(async move {
-            // The wait for a permit is not part of the timeout.
+            // The wait for a permit does not count towards the timeout.
             let _permit = at_once.acquire_owned().await;
             let started = clock.monotonic();
             match reclaim(&program, target).await {
@@ -59,10 +60,10 @@ impl MemoryReclaimer {
             }
         });
         let mut in_progress = self.in_progress.lock().unwrap_or_else(PoisonError::into_inner);
-        // Finished tasks are removed here, because nothing else visits the map.
+        // Finished tasks are removed here, because nothing else cleans the map.
         in_progress.retain(|_, task| !task.is_finished());
         if let Some(earlier) = in_progress.insert(instance, task.abort_handle()) {
-            // A second freeze may concern another container than the first.
+            // A second freeze may concern a replacement container.
             earlier.abort();
         }
     }
@@ -99,7 +100,7 @@ async fn reclaim(program: &Path, target: impl Future<Output = anyhow::Result<Rec
         .args(["reclaim", "--file"])
         .arg(&file)
         .args(["--bytes", &bytes.to_string()])
-        // The child needs no variable of ours.
+        // The child needs none of our variables.
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -114,8 +115,8 @@ async fn reclaim(program: &Path, target: impl Future<Output = anyhow::Result<Rec
 
 /// The file for the request and the file with the usage, from the text of `/proc/PID/cgroup` (cgroups(7)): a line
 /// `N:memory:/path` on cgroup v1, only `0::/path` on v2. A provisioner in a container sees paths relative to its own
-/// cgroup, `/../../path`. Tenants' cgroups are direct children of the root, so the path without its leading `/..` is
-/// the absolute one.
+/// cgroup, `/../../path`. Tenants' cgroups are direct children of the root, so removing the leading `/..` gives the
+/// absolute path.
 fn files(text: &str) -> Option<(PathBuf, PathBuf)> {
     let paths = || text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let below = |root: &str, path: &str| PathBuf::from(format!("{root}{}", path.trim_start_matches("/..")));

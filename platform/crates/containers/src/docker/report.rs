@@ -1,4 +1,4 @@
-//! Gathers the facts about this host that `berth doctor` shows.
+//! The host report: gathers the facts about this host that `berth doctor` shows.
 
 use berth_ground::calendar::NaiveDate;
 use berth_ground::clock::Timestamp;
@@ -69,8 +69,8 @@ async fn kernel_age_days(now: Timestamp) -> Option<u32> {
     u32::try_from((now.utc_date() - kernel_date(&version)?).num_days()).ok()
 }
 
-/// The build date in a kernel's version string: Debian's ends in `(2025-08-26)`, others' in
-/// `Tue Aug 26 10:11:12 UTC 2025`.
+/// The build date in a kernel's version string: Debian's ends in `(2025-08-26)`, others' in `Tue Aug 26 10:11:12 UTC
+/// 2025`.
 fn kernel_date(version: &str) -> Option<NaiveDate> {
     let words: Vec<&str> = version.split_whitespace().collect();
     let last = words.last()?;

@@ -1,8 +1,8 @@
-//! Tombstones: which volumes may be destroyed, and from when on. Dated by this process's own clock, because the
-//! platform that asks for destruction faces the network and may be compromised.
+//! Tombstones (delayed deletion): which volumes may be destroyed, and when. Dated by this process's own clock, because
+//! the platform that requests destruction faces the network and may be compromised.
 //!
-//! One file for each volume, in a folder that only this process's user may write. A compromised platform can bury
-//! volumes, which `berth doctor` counts, but it cannot shorten the waiting time.
+//! One file per volume, in a folder that only this process's user can write. A compromised platform can bury volumes,
+//! which `berth doctor` counts, but it cannot shorten the grace period.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -36,14 +36,14 @@ impl Tombstones {
         }
     }
 
-    /// Writes the tombstone of volume `name`, dated now. An existing one keeps its date.
+    /// Writes the tombstone of volume `name`, dated now. Idempotent: an existing one keeps its date.
     pub(super) fn bury(&self, name: &str) -> Result<(), HostError> {
         if self.buried_at(name)?.is_some() {
             return Ok(());
         }
         self.open_dir()?;
-        // Written aside, synced and renamed: a tombstone cut off by a crash would have no date, and block its volume
-        // for good.
+        // Atomic: written aside, synced and renamed. A tombstone truncated by a crash would have no date, and block its
+        // volume for good.
         let (stone, unready) = (self.stone(name), self.dir.join(format!("{name}.burying")));
         let written = File::create(&unready).and_then(|mut file| {
             write!(file, "{}", self.clock.now().0)?;
@@ -95,7 +95,7 @@ impl Tombstones {
 
     /// The number of this installation's tombstones.
     pub(super) fn count(&self) -> u32 {
-        // Unreadable counts as none: this number is for a report and decides nothing.
+        // An unreadable folder counts as none: this number is for a report and decides nothing.
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return 0 };
         let stones = entries.flatten().filter(|entry| {
             entry.file_name().to_str().is_some_and(|name| name.starts_with(&self.prefix) && name.ends_with(SUFFIX))
@@ -111,7 +111,7 @@ impl Tombstones {
             .mode(0o700)
             .create(dir)
             .map_err(|error| failed("making", dir, &error))?;
-        // Not following links: a link to a folder of ours would pass the checks.
+        // Does not follow links: a link to a folder of ours would pass the checks.
         let there = std::fs::symlink_metadata(dir).map_err(|error| failed("looking at", dir, &error))?;
         let ours = there.is_dir() && there.uid() == rustix::process::geteuid().as_raw() && there.mode() & 0o022 == 0;
         if ours {

@@ -1,10 +1,11 @@
-//! Changes the owner of a volume's root directory to the instance's user, whatever the image contains.
+//! Volume ownership: changes the owner of a volume's root directory to the instance's user, whatever the image
+//! contains.
 //!
 //! If the image has a `/home/berth` of uid 10001, an empty volume inherits that owner (the Engine's copy-up). With any
-//! other image the root belongs to uid 0, and the instance could not write. So the Engine gets an archive with one
+//! other image the root belongs to uid 0, and the instance could not write. So the Engine gets an archive with a single
 //! entry, the directory itself, and extracts it over the mounted volume. That sets the owner and leaves the contents
-//! alone; it needs no program inside the image and no access to the host's file systems. Archives are tar: a header of
-//! 512 bytes with numbers in octal (POSIX.1-1988, ustar).
+//! untouched; it needs no program inside the image and no access to the host's file systems. Archives are tar: a header
+//! of 512 bytes with numbers in octal (POSIX.1-1988, ustar).
 
 use berth_ground::clock::Timestamp;
 use bollard::Docker;
@@ -28,7 +29,7 @@ pub(super) async fn give(engine: &Docker, name: &str, now: Timestamp) -> Result<
     let archive = archive(number(&there, MODE) & 0o777, now.seconds().max(0).unsigned_abs());
     let upload = UploadToContainerOptionsBuilder::default().path(HOME).no_overwrite_dir_non_dir("true").build();
     engine.upload_to_container(name, Some(upload), bollard::body_full(archive.into())).await?;
-    // Verified, because no documentation promises how an Engine treats the root entry of an archive.
+    // Verified, because no documentation specifies how an Engine treats the root entry of an archive.
     match number(&header(engine, name).await?, OWNER) {
         owner if owner == u64::from(UID) => Ok(()),
         owner => Err(HostError::Refused(format!(

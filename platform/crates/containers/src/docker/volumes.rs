@@ -1,4 +1,4 @@
-//! Volumes: created with the configured limit, refused while they have a tombstone, destroyed when the tombstone is old
+//! Volumes: created with the configured quota, refused while they have a tombstone, destroyed once the tombstone is old
 //! enough.
 
 use std::collections::HashMap;
@@ -66,7 +66,7 @@ impl Volumes {
             DiskLimit::Image => {
                 self.file_systems.make(name, mib).await?;
                 let link = self.file_systems.link(name).display().to_string();
-                // With discard, the loop device punches holes: deleted files free space on the host's disk.
+                // With discard (TRIM), the loop device punches holes: deleted files free space on the host's disk.
                 [("type", "ext4"), ("device", &link), ("o", "nosuid,nodev,discard")]
                     .map(|(option, value)| (option.to_owned(), value.to_owned()))
                     .into()
@@ -82,7 +82,7 @@ impl Volumes {
         Ok(())
     }
 
-    /// Refuses creating and starting on the volume if it has a tombstone or the disk is nearly full.
+    /// Refuses to create or start on the volume if it has a tombstone or the disk is nearly full.
     pub(super) async fn refuse_unless_usable(&self, engine: &Docker, name: &str) -> Result<(), HostError> {
         self.tombstones.refuse_if_buried(name)?;
         disks::refuse_from(disks::START_BELOW, &self.disks(engine).await?)
@@ -93,14 +93,14 @@ impl Volumes {
         self.file_systems.attach(instance, name).await
     }
 
-    /// Destroys the volume, and its tombstone last: after a crash in between, the volume still counts as doomed and the
-    /// next call finishes.
+    /// Destroys the volume, and its tombstone last: after a crash in between, the volume still has its tombstone, and
+    /// the next call completes the destruction.
     pub(super) async fn destroy(&self, engine: &Docker, instance: InstanceId, name: &str) -> Result<(), HostError> {
         // No concurrent call may attach the file while it is removed.
         let _lock = self.file_systems.lock(instance).await;
         let removed = engine.remove_volume(name, Some(RemoveVolumeOptionsBuilder::default().build())).await;
         match removed {
-            // An earlier attempt may have come this far.
+            // Idempotent: an earlier attempt may have come this far.
             Err(error) if errors::is_absent(&error) => {}
             other => other?,
         }

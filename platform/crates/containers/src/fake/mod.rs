@@ -1,7 +1,8 @@
-//! A fake container host in memory that keeps the contract of [`ContainerHost`]. Tests step it call by call, make its
-//! verbs fail, and inspect its state.
+//! The fake container host (test double), in memory, which keeps the contract of [`ContainerHost`]. Tests step it call
+//! by call, make its verbs fail, and inspect its state.
 
 mod state;
+mod verb;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,32 +18,12 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
 use self::state::{FakeState, healthy_report, idle_load};
+pub use self::verb::Verb;
 use super::{
     ContainerExit, ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, ObservedInstance,
     gateway,
 };
 use crate::config::ContainerConfig;
-
-/// The verbs of [`ContainerHost`], by which tests count, delay, hold and fail calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verb {
-    EnsureNetworks,
-    EnsureVolume,
-    Create,
-    Start,
-    Freeze,
-    Thaw,
-    Stop,
-    RemoveContainer,
-    BuryVolume,
-    UnburyVolume,
-    DestroyVolume,
-    Inspect,
-    List,
-    Events,
-    Load,
-    HostReport,
-}
 
 /// The point at which a call is held: before its effect, or after it and before its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +40,7 @@ pub struct FakeHost {
     gates: watch::Sender<HashMap<Verb, CallGate>>,
 }
 
-/// Holds the calls of one verb.
+/// Holds the calls of one verb at a hold point.
 struct CallGate {
     at: HoldPoint,
     may_pass: u64,
@@ -122,7 +103,7 @@ impl FakeHost {
         self.gates.borrow().get(&verb).map_or(0, |gate| gate.waiting)
     }
 
-    /// Lets the next call of `verb` fail with `error`; called twice, the next two.
+    /// Makes the next call of `verb` fail with `error`; called twice, the next two calls.
     pub fn fail_next(&self, verb: Verb, error: HostError) {
         self.state().failures.entry(verb).or_default().push(error);
     }
@@ -180,7 +161,7 @@ impl FakeHost {
         *self.state().image_ids.entry(image.to_owned()).or_default() += 1;
     }
 
-    /// Lets containers of this image end right after each start.
+    /// Makes containers of this image exit right after each start.
     pub fn breaks_when_started(&self, image_id: &str, exit: ContainerExit) {
         self.state().broken_images.insert(image_id.to_owned(), exit);
     }
@@ -228,7 +209,7 @@ impl FakeHost {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The beginning of every verb: counts the call, then delays, holds or fails it as a test has asked for.
+    /// The beginning of every verb: counts the call, then delays, holds or fails it as the test configured.
     async fn enter(&self, verb: Verb) -> Result<(), HostError> {
         // A block of its own: the lock must not be held during the sleep.
         let latency = {
@@ -252,7 +233,7 @@ impl FakeHost {
 
     /// Waits while calls of `verb` are held at this point.
     async fn pass(&self, verb: Verb, at: HoldPoint) {
-        // Subscribed before the first check, so that a release in between is not missed.
+        // Lost wake-up: subscribed before the first check, so that a release in between is not missed.
         let mut gates = self.gates.subscribe();
         let mut waiting = None;
         while !self.may_pass(verb, at) {
@@ -275,7 +256,7 @@ impl FakeHost {
     }
 }
 
-/// Counts one held call in its gate. A guard, because a held call may also be cancelled by its caller's timeout.
+/// Counts one held call in its gate. A guard, because the caller's timeout may cancel a held call.
 struct HeldCall<'a>(&'a FakeHost, Verb);
 
 impl<'a> HeldCall<'a> {
@@ -315,7 +296,7 @@ impl ContainerHost for FakeHost {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
         self.enter(Verb::Create).await?;
-        // The same checks as the Engine's implementation, since both pass one contract test.
+        // The same checks as in the Engine's implementation, since both pass one contract test.
         if !self.config.images.contains(&spec.image) {
             return Err(HostError::Refused(format!("the image {} is not in BERTH_IMAGES", spec.image)));
         }

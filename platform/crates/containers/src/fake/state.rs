@@ -8,7 +8,7 @@ use berth_ground::ids::InstanceId;
 use berth_ground::secrets::hash;
 use tokio::sync::broadcast;
 
-use super::Verb;
+use super::verb::Verb;
 use crate::config::DiskLimit;
 use crate::{
     ConfigurationDrift, ContainerExit, ContainerSpec, ContainerState, DiskUsage, HostError, HostLoad, HostReport,
@@ -28,7 +28,7 @@ pub(super) struct FakeState {
     pub report: HostReport,
     /// Counts the rebuilds of each image, from which its id is derived.
     pub image_ids: HashMap<String, u64>,
-    /// Image ids of which a container ends right after its start.
+    /// Image ids whose containers exit right after their start.
     pub broken_images: HashMap<String, ContainerExit>,
     pub clock: Clock,
 }
@@ -53,11 +53,11 @@ impl FakeState {
     }
 
     pub fn tell(&self, instance: InstanceId) {
-        // Sending fails only without subscribers, which is no failure here.
+        // Sending fails only without subscribers, which is not a failure here.
         let _ = self.events.send(instance);
     }
 
-    /// Changes the state of the container, and sends an event if it was another one.
+    /// Changes the state of the container, and sends an event if the state differs.
     pub fn bring(&mut self, instance: InstanceId, state: ContainerState, exit: Option<ContainerExit>) {
         let Some(container) = self.container(instance) else { return };
         if container.seen.state != state {
@@ -113,7 +113,7 @@ impl FakeState {
         let wanted = spec.image_id.clone().unwrap_or_else(|| self.image_id(&spec.image));
         let before =
             self.container(spec.instance).map(|there| (there.seen.image_id.clone(), there.image_before.clone()));
-        // As on the Engine, a rollback may name only the present image or the one before it.
+        // As on the Engine, a rollback may name only the current image or the previous one.
         let ids = before.iter().flat_map(|(now, before)| [Some(now), before.as_ref()]);
         if spec.image_id.as_ref().is_some_and(|id| !ids.flatten().any(|known| known == id)) {
             return Err(HostError::Refused("an image by its id is for going back from an upgrade only".into()));

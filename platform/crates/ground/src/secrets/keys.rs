@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 
-/// The keys of this installation, one for each purpose, all derived from `BERTH_SECRET`. In memory they are zeroed when
+/// The keys of this installation, one per purpose, all derived from `BERTH_SECRET`. They are zeroed in memory when
 /// dropped.
 #[derive(Clone)]
 pub struct InstallationKeys {
@@ -25,7 +25,7 @@ impl std::fmt::Debug for InstallationKeys {
     }
 }
 
-/// Decryption failed: another `BERTH_SECRET`, another owner, or altered bytes. The cipher does not tell which.
+/// Decryption failed: another `BERTH_SECRET`, another owner, or altered bytes. The cipher cannot tell which.
 #[derive(Debug, thiserror::Error)]
 #[error("a sealed value does not open with this BERTH_SECRET")]
 pub struct UnsealError;
@@ -35,21 +35,21 @@ impl InstallationKeys {
     /// as message.
     #[must_use]
     pub fn derive(secret: &str, clock: Clock) -> Self {
-        // The version in each label leaves room to rotate one purpose's key without touching the others.
+        // The version in each label allows the key of one purpose to be rotated without the others.
         let key = |purpose: &str| Zeroizing::new(mac(secret.as_bytes(), purpose.as_bytes()));
         let (seal, sign, receipts) = (key("berth.seal.v1"), key("berth.sign.v1"), key("berth.receipts.v1"));
         Self { seal, sign, receipts, clock }
     }
 
-    /// Encrypts `plain` with XChaCha20-Poly1305. `owner` is authenticated but not stored: decryption needs the same
-    /// one, so a ciphertext that is moved to another row does not decrypt. The result is the nonce, 24 bytes, and the
-    /// ciphertext.
+    /// Encrypts `plain` with XChaCha20-Poly1305 (AEAD). `owner` is the associated data: authenticated, not stored, and
+    /// required for decryption, so a ciphertext that is moved to another row does not decrypt. The result is the nonce,
+    /// 24 bytes, followed by the ciphertext.
     ///
     /// # Panics
     /// Never: the cipher fails only on messages of more than 256 GiB.
     #[must_use]
     pub fn seal(&self, owner: &[u8], plain: &[u8]) -> Vec<u8> {
-        // Random nonces are safe only because XChaCha20's has 192 bits: with the 96 of ring's ciphers they would
+        // Random nonces are safe only because XChaCha20's have 192 bits: with the 96 bits of ring's ciphers they could
         // collide.
         let nonce: [u8; 24] = self.clock.random();
         let sealed = XChaCha20Poly1305::new(&(*self.seal).into())
@@ -61,7 +61,7 @@ impl InstallationKeys {
     /// Decrypts the output of [`InstallationKeys::seal`] for the same `owner`.
     ///
     /// # Errors
-    /// When it was encrypted for another owner or with another secret, or was altered.
+    /// When `sealed` was encrypted for another owner or with another secret, or was altered.
     pub fn open(&self, owner: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
         let (nonce, body) = sealed.split_first_chunk::<24>().ok_or(UnsealError)?;
         XChaCha20Poly1305::new(&(*self.seal).into())
@@ -76,8 +76,7 @@ impl InstallationKeys {
         self.receipts.clone()
     }
 
-    /// HMAC-SHA-256 of `message` with the signing key, for statements of ours that come back later and are verified
-    /// then.
+    /// HMAC-SHA-256 of `message` with the signing key, for statements of ours that are verified when they come back.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; 32] {
         mac(&*self.sign, message)
@@ -87,7 +86,7 @@ impl InstallationKeys {
 /// HMAC-SHA-256 of `message` with `key`.
 #[must_use]
 pub fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    // HMAC hashes longer keys and pads shorter ones, so every length is valid.
+    // HMAC hashes longer keys and pads shorter ones, so any length is valid.
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message);
     mac.finalize().into_bytes().into()

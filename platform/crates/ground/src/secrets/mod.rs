@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::Clock;
 
-/// A bearer token: handed out once, stored only as its hash, and compared by that when it is presented. 256 random bits
-/// as URL-safe base64, 43 characters.
+/// A bearer token: handed out once, stored only as its hash, and looked up by that hash. 256 random bits in URL-safe
+/// base64, 43 characters.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -24,7 +24,7 @@ impl Token {
         Self(URL_SAFE_NO_PAD.encode(clock.random::<32>()))
     }
 
-    /// The plain text, to hand out. Never log it.
+    /// The plain text, for handing out. Never log it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -37,7 +37,7 @@ impl Token {
     }
 }
 
-// Written by hand, because a derived Debug would put the token into logs.
+// Not derived: a derived Debug would write the token into logs.
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(..)")

@@ -1,20 +1,22 @@
-//! Reads environment variables one by one and collects the mistakes, so that an operator sees all of them at once.
+//! The settings reader: reads environment variables one by one and collects the mistakes, so that an operator sees all
+//! of them at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{SettingsError, VARIABLES};
+use super::error::SettingsError;
+use super::variables::VARIABLES;
 
-/// Reads variables and collects the mistakes in them. In place of an invalid value it returns a placeholder and goes
-/// on; [`SettingsReader::finish`] then refuses the whole.
+/// Reads variables and collects their mistakes. An invalid value is replaced by a placeholder and reading continues;
+/// [`SettingsReader::finish`] then refuses the settings.
 pub struct SettingsReader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     mistakes: Vec<String>,
 }
 
 impl<'a> SettingsReader<'a> {
-    /// Reads from `lookup`, which gives a variable's value when it is set. Empty counts as not set.
+    /// Reads from `lookup`, which returns the value of a variable that is set. An empty value counts as not set.
     #[must_use]
     pub fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { lookup, mistakes: Vec::new() }
@@ -26,7 +28,7 @@ impl<'a> SettingsReader<'a> {
         Self::new(&environment)
     }
 
-    /// `settings`, if no mistake was found.
+    /// Returns `settings` if no mistake was found.
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
@@ -62,7 +64,7 @@ impl<'a> SettingsReader<'a> {
         self.optional(name).unwrap_or_else(|| default.to_owned())
     }
 
-    /// The value as a `T`; `what` says in a mistake what it should have been, such as `a port`.
+    /// The value as a `T`. `what` names the expected kind in a mistake, such as `a port`.
     pub fn parsed<T: FromStr + Placeholder>(&mut self, name: &'static str, what: &str) -> T {
         let text = self.text(name);
         text.parse().unwrap_or_else(|_| {
@@ -79,7 +81,7 @@ impl<'a> SettingsReader<'a> {
     /// A number of seconds, at least one.
     pub fn seconds(&mut self, name: &'static str) -> Duration {
         let seconds: u32 = self.parsed(name, "a whole number of seconds");
-        // A zero would make timeouts expire at once, and periodic work spin.
+        // Zero would make timeouts expire at once, and periodic work spin.
         if seconds == 0 {
             self.mistakes.push(format!("{name} is 0; it must be at least 1 second."));
         }
@@ -95,7 +97,7 @@ impl<'a> SettingsReader<'a> {
         number
     }
 
-    /// Whether the value is `yes`; the only other one is `no`.
+    /// Whether the value is `yes`; the only other valid value is `no`.
     pub fn one_of(&mut self, name: &'static str, yes: &str, no: &str) -> bool {
         let text = self.text(name);
         if text != yes && text != no {
@@ -114,10 +116,10 @@ impl<'a> SettingsReader<'a> {
     }
 }
 
-/// The value that stands in for one that did not parse. It never takes effect: with a mistake,
-/// [`SettingsReader::finish`] returns no settings.
+/// A value that replaces an invalid one. It never takes effect: with a mistake, [`SettingsReader::finish`] returns no
+/// settings.
 pub trait Placeholder {
-    /// A value that the later checks of a setting accept, so that one mistake is not reported twice.
+    /// A value that later checks accept, so that one mistake is not reported twice.
     fn placeholder() -> Self;
 }
 

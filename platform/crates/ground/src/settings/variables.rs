@@ -1,10 +1,10 @@
 //! The list of environment variables, each with its default and its text in `.env.example`.
 
-/// An environment variable as `.env.example` documents it; `tidy.rs` compares the two.
+/// An environment variable as `.env.example` documents it; an architecture test compares the two.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
     pub name: &'static str,
-    /// The value when it is not set; empty when it has none.
+    /// The value when the variable is not set; empty when there is none.
     pub default: &'static str,
     /// Its meaning, its unit, and a reason to change it.
     pub doc: &'static str,

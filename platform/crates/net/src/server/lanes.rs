@@ -12,21 +12,21 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A timer that is always pending on each lane, due within this time.
+/// The period of a timer that is always pending on each lane.
 ///
-/// Setting a timer that is due before all others makes tokio wake the thread's event loop with a system call. Every
-/// request sets timers, none of them for so short a time, so with this one pending they never come first.
+/// A new timer that is due before all others makes tokio wake the thread's event loop by a system call. Every request
+/// sets timers, all of them longer than this one, so with it pending they are never the earliest.
 const PENDING_TIMER: Duration = Duration::from_secs(4);
 
-/// The lanes of one process. Cheap to clone. The threads end with the last clone, and with them what still runs there.
+/// The lanes of one process. Cheap to clone. The threads, and the tasks on them, end with the last clone.
 #[derive(Clone)]
 pub struct Lanes(Arc<LaneThreads>);
 
 struct LaneThreads {
     lanes: Vec<Handle>,
-    /// Counts connections; the next one goes to this lane, modulo their number.
+    /// Counts connections; round robin over the lanes.
     next: AtomicUsize,
-    /// Ends the threads when it is dropped; `None` for a runtime that is not ours.
+    /// Ends the threads when dropped; `None` for a runtime of the caller.
     _end: Option<DropGuard>,
 }
 
@@ -49,7 +49,7 @@ impl Lanes {
         Ok(Self(Arc::new(LaneThreads { lanes, next: AtomicUsize::default(), _end: Some(end.drop_guard()) })))
     }
 
-    /// No threads: connections are served by the runtime of the caller.
+    /// No threads: the caller's runtime serves the connections.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -58,7 +58,7 @@ impl Lanes {
         Self(Arc::new(LaneThreads { lanes: vec![Handle::current()], next: AtomicUsize::default(), _end: None }))
     }
 
-    /// The lane for the next connection, in turn.
+    /// The lane for the next connection, round robin.
     pub(super) fn next(&self) -> &Handle {
         let LaneThreads { lanes, next, .. } = &*self.0;
         &lanes[next.fetch_add(1, Ordering::Relaxed) % lanes.len()]
@@ -75,7 +75,7 @@ fn start_one(number: usize, end: CancellationToken) -> anyhow::Result<Handle> {
     Ok(handle)
 }
 
-// Cancelled by the token's guard, and then the runtime is dropped on its own thread, with the connections on it.
+// The token's guard cancels this future; the runtime is then dropped on its own thread, with its connections.
 async fn keep_timer_pending() {
     loop {
         tokio::time::sleep(PENDING_TIMER).await;

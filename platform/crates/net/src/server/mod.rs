@@ -26,33 +26,33 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-/// How long a client may take to send the head of a request (slowloris).
+/// How long a client may take to send the head of a request (against slowloris).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest head of a request, in bytes. Caddy, in front, has a limit of 32 KiB.
+/// Longest head of a request, in bytes. Caddy in front allows 32 KiB.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The beginning of the HTTP/2 connection preface (RFC 9113 3.4). No HTTP/1.1 request starts with these bytes.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2";
-/// How often to look again for the rest of a preface that arrived in pieces.
+/// How often the socket is checked for the rest of a preface that arrived in pieces.
 const PREFACE_POLL_EVERY: Duration = Duration::from_millis(5);
-/// Concurrent requests on one HTTP/2 connection.
+/// Most concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
-/// How often an HTTP/2 PING checks that the peer of a silent connection is still there.
+/// Keep-alive: how often an HTTP/2 PING checks the peer of a silent connection.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
-/// How long requests in flight may take to complete after the shutdown was requested.
+/// How long a graceful shutdown waits for requests in flight.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pause after a failed accept, so that the loop does not spin while no file descriptor is free.
+/// Backoff after a failed accept, so that the loop does not spin while no file descriptor is free.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Connections served at once. Further ones wait in the kernel's accept queue. Upgraded connections no longer count
-/// here; the edge limits those.
+/// Most concurrent connections. Further ones wait in the kernel's accept queue. Upgraded connections no longer count
+/// here; the edge limits them.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// How many connections one peer address may have.
+/// The limit on concurrent connections of one peer address.
 #[derive(Clone, Copy, Debug)]
 pub enum PeerLimit {
-    /// Any number: the peer is Caddy, or this machine.
+    /// No limit: the peer is Caddy, or this machine.
     Unlimited,
-    /// This many. Further ones are closed at once, so that one peer cannot use up the connections of all.
+    /// This many. Further connections are closed at once, so that one peer cannot exhaust the total.
     AtMost(usize),
 }
 
@@ -79,12 +79,12 @@ impl RequestHandler for Router {
 
 /// hyper's request body as axum's type.
 pub fn body(incoming: Incoming) -> Body {
-    // An empty body is told apart here, so that requests without one allocate nothing for it.
+    // An empty body is detected here, so that requests without a body allocate nothing for it.
     if incoming.is_end_stream() { Body::empty() } else { Body::new(incoming) }
 }
 
-/// Serves HTTP/1.1 with upgrades, and HTTP/2 to clients that start with its preface. On `shutdown` stops accepting and
-/// drains the requests in flight.
+/// Serves HTTP/1.1 with upgrades, and HTTP/2 to clients that start with its preface (prior knowledge). On `shutdown`
+/// stops accepting and drains the requests in flight.
 pub async fn serve(
     listener: TcpListener,
     handler: impl RequestHandler,
@@ -95,7 +95,7 @@ pub async fn serve(
     serve_within(&Lanes::here(), listener, handler, limits, shutdown).await;
 }
 
-/// The same on `lanes`, to which connections are assigned in turn.
+/// Like [`serve`], on `lanes`, to which connections are assigned round robin.
 pub async fn serve_on(
     lanes: Lanes,
     listener: TcpListener,
@@ -118,8 +118,8 @@ async fn serve_within(
     let connections = TaskTracker::new();
     let (permits, peers) = (Arc::new(Semaphore::new(limits.total)), Arc::new(PeerConnections::default()));
     loop {
-        // The permit comes before the accept: while none is free, new connections stay in the kernel's queue and cost
-        // no memory here.
+        // Order: the permit comes before the accept. While none is free, new connections stay in the kernel's accept
+        // queue and cost no memory here.
         let permit = tokio::select! {
             () = shutdown.cancelled() => break,
             permit = Arc::clone(&permits).acquire_owned() => permit.expect("the semaphore is never closed"),
@@ -150,7 +150,7 @@ async fn serve_within(
             }
             drop((permit, peer_permit));
         };
-        // Bounded by the permits above; the tracker waits for them at shutdown.
+        // The permits above bound the tasks; the tracker waits for them at shutdown.
         connections.spawn_on(served, lanes.next());
     }
     connections.close();
@@ -185,7 +185,7 @@ impl ProtocolBuilders {
         shutdown: &CancellationToken,
     ) {
         // hyper-util's auto builder detects this too, but wraps the socket to replay the bytes that it has read. Here
-        // they are only peeked at, and the socket stays a plain one, which an upgrade can take back.
+        // the bytes are peeked at, so the socket stays plain and an upgrade can take it back.
         let is_http2 = tokio::select! {
             () = shutdown.cancelled() => return,
             is_http2 = tokio::time::timeout(HEAD_TIMEOUT, starts_with_preface(&stream)) => is_http2,
@@ -208,7 +208,7 @@ impl ProtocolBuilders {
     }
 }
 
-/// Waits for the first bytes and compares them with the HTTP/2 preface. They are peeked at and stay in the socket.
+/// Waits for the first bytes and compares them with the HTTP/2 preface. The bytes are peeked at and stay in the socket.
 async fn starts_with_preface(stream: &TcpStream) -> std::io::Result<bool> {
     let mut first = [0; HTTP2_PREFACE.len()];
     loop {
@@ -220,14 +220,14 @@ async fn starts_with_preface(stream: &TcpStream) -> std::io::Result<bool> {
         if seen == HTTP2_PREFACE.len() {
             return Ok(true);
         }
-        // The socket stays readable while the bytes are not taken, so there is no event to wait for. The caller's
-        // timeout ends this loop.
+        // The socket stays readable while the bytes are not taken, so there is no event to await. The caller's timeout
+        // ends this loop.
         tokio::time::sleep(PREFACE_POLL_EVERY).await;
     }
 }
 
-/// Polls a connection until it closes. On `shutdown` calls `shut_down`, after which it closes when its requests are
-/// complete.
+/// Polls a connection until it closes. On `shutdown` calls `shut_down`; the connection then closes when its requests
+/// are complete.
 async fn run_to_end<C>(connection: C, shut_down: fn(Pin<&mut C>), shutdown: &CancellationToken)
 where
     C: Future<Output = hyper::Result<()>>,
@@ -245,15 +245,15 @@ where
     }
 }
 
-/// The number of open connections by peer address, for peers that are limited.
+/// The number of open connections per peer address, for limited peers.
 #[derive(Default)]
 struct PeerConnections(Mutex<HashMap<IpAddr, usize>>);
 
-/// Counts as one connection of its peer until it is dropped. Empty for a peer without a limit.
+/// One connection of its peer, until dropped. Empty for a peer without a limit.
 struct PeerPermit(Option<(Arc<PeerConnections>, IpAddr)>);
 
 impl PeerConnections {
-    /// `None` when the peer has reached its limit.
+    /// Takes a permit; `None` when the peer has reached its limit.
     fn admit(self: &Arc<Self>, peer: IpAddr, per_peer: PeerLimit) -> Option<PeerPermit> {
         let PeerLimit::AtMost(most) = per_peer else { return Some(PeerPermit(None)) };
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);

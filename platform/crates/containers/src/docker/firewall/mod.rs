@@ -1,8 +1,8 @@
 //! The egress firewall: an nftables table of our own, independent of the Engine's rules.
 //!
 //! Instances may reach the internet, the quota proxy on their bridge's address, and the host's name servers; nothing
-//! else of this host, its networks or each other. In nftables a drop in any table is final, so a rule of the Engine or
-//! the operator that accepts elsewhere cannot weaken it.
+//! else of this host, its networks or each other. In nftables a drop in any table is final, so an accept in a table of
+//! the Engine or the operator cannot weaken it.
 
 mod ruleset;
 
@@ -23,25 +23,24 @@ const NFT_PATHS: [&str; 4] = ["/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft
 /// Timeout of nft; a table of a hundred lines takes milliseconds.
 const NFT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The table, and its listing right after we last installed it.
+/// The table, and its listing right after the last installation.
 pub(super) struct Firewall {
     table: String,
     program: Option<PathBuf>,
     installed: Mutex<Option<InstalledRules>>,
 }
 
-/// The rules as we wrote them, and as nft lists them. Both are kept, because versions of nft list the same rules
-/// differently.
+/// The rules as written, and as nft lists them. Both are kept, because versions of nft list the same rules differently.
 struct InstalledRules {
     rules: String,
     listing: String,
 }
 
 impl Firewall {
-    /// The table of the installation `network`, installed by `program`, or by the host's nft.
+    /// The table of the installation `network`, installed by `program`, or else by the host's nft.
     pub(super) fn new(network: &str, program: Option<PathBuf>) -> Self {
         let program = program.or_else(|| NFT_PATHS.iter().map(PathBuf::from).find(|path| path.exists()));
-        // The prefix, because a table's name must begin with a letter and be no keyword, and BERTH_NETWORK need not.
+        // The prefix is needed because a table's name must begin with a letter and be no keyword, unlike BERTH_NETWORK.
         Self { table: format!("instances-{network}"), program, installed: Mutex::default() }
     }
 
@@ -55,7 +54,8 @@ impl Firewall {
         {
             return Ok(());
         }
-        // Forgotten before the attempt: if it fails halfway, `is_effective` must not call the old state effective.
+        // Fails closed: cleared before the attempt. If that fails halfway, `is_effective` must not report the old
+        // state.
         *installed = None;
         let done = async {
             self.nft(&["-f", "-"], &rules).await?;
@@ -109,7 +109,7 @@ impl Firewall {
 }
 
 async fn run(program: &Path, arguments: &[&str], input: &str) -> std::io::Result<std::process::Output> {
-    // The caller's timeout drops this future, and with it the child is killed.
+    // The caller's timeout drops this future, which kills the child.
     let mut child = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -119,7 +119,7 @@ async fn run(program: &Path, arguments: &[&str], input: &str) -> std::io::Result
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take()
-        // If nft exits without reading its input, its standard error tells the reason, so a broken pipe is no error
+        // If nft exits without reading its input, its standard error tells the reason, so a broken pipe is not an error
         // here.
         && let Err(error) = stdin.write_all(input.as_bytes()).await
         && error.kind() != std::io::ErrorKind::BrokenPipe

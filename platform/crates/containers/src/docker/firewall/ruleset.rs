@@ -1,12 +1,12 @@
-//! Writes the text of the nftables table: the egress policy of all instances.
+//! The nftables ruleset: renders the egress policy of all instances as text for nft.
 
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 
-/// Rate limit on new connections of one instance, per second, after a burst; a page of a busy site opens some dozen.
+/// Rate limit on new connections of one instance, per second, after a burst; a page of a busy site opens a few dozen.
 const NEW_A_SECOND: u32 = 50;
 const BURST: u32 = 100;
-/// Maximum concurrent connections of one instance: its share of the host's conntrack table, which all tenants fill
+/// Most concurrent connections of one instance: its share of the host's conntrack table, which all tenants fill
 /// together.
 const MAX_CONNECTIONS: u32 = 2000;
 
@@ -40,15 +40,15 @@ pub(in crate::docker) struct EgressPolicy {
     pub name_servers: Vec<Ipv4Addr>,
 }
 
-/// A bridge of ours.
+/// One of our bridges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::docker) struct BridgeInterface {
     pub name: String,
     pub gateway: Ipv4Addr,
 }
 
-/// The input of `nft -f`, which applies it as one transaction. The table is declared before it is deleted, because
-/// deleting an absent table fails.
+/// Renders the input of `nft -f`, which applies it as one transaction. The table is declared before it is deleted,
+/// because deleting an absent table fails.
 ///
 /// With `br_netfilter`, bridged packets pass the `forward` hook too, with the bridge on both sides.
 pub(super) fn write(table: &str, policy: &EgressPolicy) -> String {
@@ -125,8 +125,8 @@ pub(in crate::docker) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
         if words.next() != Some("nameserver") {
             continue;
         }
-        // Only what parses as an address enters the rules: the file is not ours, and its text must not become syntax of
-        // nft.
+        // Injection: only text that parses as an address enters the rules. The file is not ours, and its text must not
+        // become nft syntax.
         let address = words.next().and_then(|address| address.parse::<Ipv4Addr>().ok());
         found.extend(address.filter(|address| !address.is_loopback() && !address.is_unspecified()));
     }
