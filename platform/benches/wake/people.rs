@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use berth::accounts::SignUpStep;
 use berth::app::App;
-use berth::clock::Clock;
 use berth::instances::Instance;
-use berth::peer::Client;
+use berth_ground::clock::Clock;
+use berth_net::peer::Client;
 use sha2::Digest as _;
 
 use berth_testing::passkey_browser::{OneTimeCodeApp, PasskeyBrowser};

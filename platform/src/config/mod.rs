@@ -11,11 +11,10 @@ use std::time::Duration;
 
 pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
 pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
+use berth_net::hosts::Hosts;
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
 pub use reader::parse_dollars;
 use zeroize::Zeroizing;
-
-use crate::hosts::Hosts;
 
 /// The validated settings of the platform.
 #[derive(Clone)]

@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 
 use berth_ground::settings::SettingsReader;
+use berth_net::hosts::Hosts;
 use zeroize::Zeroizing;
 
 use super::{CallLimits, ProviderSettings, Providers, UnknownModels};
-use crate::hosts::Hosts;
 
 /// The weekly limit of certificates; `None` with our own CA, which has no rate limit, and with a wildcard certificate,
 /// which covers all names.

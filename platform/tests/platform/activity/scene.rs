@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use berth::containers::{ContainerHost as _, ContainerLoad};
 use berth::instances::{Fact, LastWork, Work};
-use berth::server::{self, PeerLimit};
-use berth::{demo, instance_api, llm};
+use berth::{instance_api, llm};
+use berth_containers::{ContainerHost as _, ContainerLoad};
+use berth_net::server::{self, PeerLimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
@@ -39,7 +39,7 @@ impl Scene {
 
     pub async fn on(database: Database) -> Self {
         let running = CancellationToken::new();
-        let model = serve(demo::router(), &running).await;
+        let model = serve(berth_demo::router(), &running).await;
         // Nothing is settled by the clock on the wall: the model is spoken to where no key is set.
         let platform = FakePlatform::on(database, &[("BERTH_DEMO_LISTEN", model.to_string().leak())]).await;
         platform.app.quota.begin().await.unwrap();

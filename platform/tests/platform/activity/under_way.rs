@@ -1,8 +1,8 @@
 //! What is under way when an instance falls asleep: nothing of it is lost, and what moves on it wakes it again.
 
-use berth::containers::fake::Verb;
-use berth::containers::{ContainerExit, ContainerState};
 use berth::instances::{Cause, Fact, MAX_JOBS, Wish, Work};
+use berth_containers::fake::Verb;
+use berth_containers::{ContainerExit, ContainerState};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -190,7 +190,7 @@ async fn a_job_outlives_the_platform_and_not_its_own_program() {
         scene.platform.restart().await;
         let instance = scene.platform.instances().all().pop().unwrap();
         assert!(scene.platform.instances().jobs(&instance).is_empty(), "nor is it remembered");
-        let seen = berth::containers::ContainerHost::inspect(&scene.platform.host, instance.id).await.unwrap();
+        let seen = berth_containers::ContainerHost::inspect(&scene.platform.host, instance.id).await.unwrap();
         assert_eq!(seen.container.unwrap().state, ContainerState::Stopped);
     }
 }
