@@ -6,6 +6,7 @@
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationStatus, MigratorTrait};
+pub(crate) use statements::run;
 
 mod m0001_accounts;
 mod m0002_instances;
@@ -26,6 +27,7 @@ mod m0016_everybody;
 mod m0017_own_keys;
 mod m0018_corrections;
 mod m0019_webhooks;
+mod statements;
 
 /// The migrations in order.
 #[derive(Debug)]
@@ -56,17 +58,4 @@ impl MigratorTrait for Migrator {
             Box::new(m0019_webhooks::Migration),
         ]
     }
-}
-
-/// Runs statements that both databases understand, in order. `{uuid}` and `{bytes}` are placeholders for the column
-/// types that differ.
-pub(crate) async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
-    let sqlite = manager.get_database_backend() == sea_orm::DbBackend::Sqlite;
-    // sea-orm stores a `Uuid` as 16 bytes in SQLite, which has no such type.
-    let (uuid, bytes) = if sqlite { ("blob", "blob") } else { ("uuid", "bytea") };
-    for statement in statements {
-        let statement = statement.replace("{uuid}", uuid).replace("{bytes}", bytes);
-        manager.get_connection().execute_unprepared(&statement).await?;
-    }
-    Ok(())
 }

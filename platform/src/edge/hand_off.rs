@@ -18,9 +18,10 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::refusal::EdgeRefusal;
-use super::{Edge, ResolvedHost, opens_page};
+use super::{Edge, ResolvedHost};
 use crate::accounts::INSTANCE_SESSION_LIFETIME;
 use crate::cookies;
+use crate::http::accept::opens_page;
 use crate::instances::Cause;
 use crate::peer::Client;
 use crate::secrets::Token;

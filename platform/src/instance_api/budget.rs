@@ -7,7 +7,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use super::{ApiError, CallingInstance};
+use super::api_error::ApiError;
+use super::calling_instance::CallingInstance;
 use crate::app::App;
 use crate::http::format::{about, at_least, day};
 use crate::http::problem::{Problem, method_not_allowed};

@@ -36,7 +36,8 @@ impl Instances {
     }
 
     /// Stops the instance of `account` permanently because the account is being deleted: wake requests are refused, and
-    /// its files are destroyed later. Runs in the caller's transaction; call [`Instances::load_committed`] after the commit.
+    /// its files are destroyed later. Runs in the caller's transaction; call [`Instances::load_committed`] after the
+    /// commit.
     pub async fn leave_in(&self, tx: &Tx, account: AccountId, cause: Cause) -> Result<Option<InstanceId>> {
         self.wish_in(tx, account, Wish::Leaving, cause, &ALL_WISHES).await
     }

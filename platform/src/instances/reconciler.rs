@@ -7,13 +7,12 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::instance::InstanceState;
@@ -36,21 +35,6 @@ const WRONG_DATABASE: &str = "The database knows no instance, but some of this i
      BERTH_DATA_DIR the right one? To run a second installation, set BERTH_NETWORK.";
 /// How long startup and shutdown wait for instances in transient states.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The state of the loop: which instances are being driven, and which nudges are pending.
-#[derive(Default)]
-pub(super) struct ReconcilerState {
-    /// The instances that a task drives now; true when a nudge arrived meanwhile.
-    driving: Mutex<HashMap<InstanceId, bool>>,
-    /// Notified whenever a driver task ends.
-    quiet: Notify,
-    /// Set in the process that runs the loop. Other processes (the operator's commands) only write wishes.
-    begun: AtomicBool,
-    /// Orphans by the time of their first sighting.
-    orphans: Mutex<HashMap<InstanceId, Timestamp>>,
-    /// When the timers were last checked, to detect a clock that was set back.
-    looked_at_ms: AtomicI64,
-}
 
 impl Instances {
     /// Startup: compares every instance with the state observed on the host and brings each to rest before the server

@@ -176,8 +176,8 @@ pub enum NextStep {
 /// ```
 ///
 /// A stopped container that is not current is replaced before it starts (Upgrade); if the new one does not become
-/// ready, the previous one is restored (RollBack). An instance unused for longer than `remove_after` loses its container
-/// and keeps its volume.
+/// ready, the previous one is restored (RollBack). An instance unused for longer than `remove_after` loses its
+/// container and keeps its volume.
 #[must_use]
 pub fn decide(wish: Wish, observed: ObservedState, activity: Activity, policy: SleepPolicy) -> NextStep {
     let must_renew = observed.renewal == ContainerRenewal::Now;

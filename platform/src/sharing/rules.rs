@@ -168,6 +168,16 @@ pub fn parse_path(typed: &str) -> Result<String, &'static str> {
     Ok(if path.is_empty() { "/".to_owned() } else { path.to_owned() })
 }
 
+/// The two columns of an audience: its kind, and the handle or an empty text.
+pub(super) fn audience_columns(audience: &ShareAudience) -> (&'static str, &str) {
+    match audience {
+        ShareAudience::Account { handle } => ("account", handle.as_str()),
+        ShareAudience::SignedIn => ("signed_in", ""),
+        ShareAudience::Everyone { wakes: false } => ("everyone_while_awake", ""),
+        ShareAudience::Everyone { wakes: true } => ("everyone", ""),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

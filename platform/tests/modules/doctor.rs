@@ -1,4 +1,4 @@
-//! What the operator's examination says of a host: the walls between tenants, and versions with known holes (I6).
+//! What the operator's examination says of a host: the walls between tenants, and versions with known holes.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ async fn found(platform: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<
 }
 
 #[tokio::test]
-async fn i6_versions_with_known_holes_and_fallen_walls_are_named() {
+async fn versions_with_known_holes_and_fallen_walls_are_named() {
     type Change = fn(&mut HostReport);
     let cases: [(&str, Verdict, &str, Change); 14] = [
         ("engine", Verdict::Warning, "Upgrade to 28", |report| report.engine_version = "27.5.1".into()),

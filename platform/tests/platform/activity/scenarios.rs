@@ -1,5 +1,5 @@
-//! Twelve things that may be going on in or around an instance, and whether it is awake a minute after the time after which
-//! an idle one sleeps.
+//! Twelve things that may be going on in or around an instance, and whether it is awake a minute after the time after
+//! which an idle one sleeps.
 
 use std::time::Duration;
 
