@@ -141,7 +141,7 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     println!("handle     {}", instance.handle);
     println!("id         {}", instance.id);
     println!("url        {}", app.config.hosts.instance_origin(&instance.handle));
-    let settings = instance.terms();
+    let settings = instance.settings();
     println!("image      {}", settings.image);
     println!("size       {}", settings.size);
     println!("address    {}", instance.address());

@@ -138,7 +138,7 @@ impl Instances {
                 if record.asked.wish == Wish::Available {
                     instance.work.touch(record.asked.at);
                 }
-                instance.take_terms(record.terms.clone(), self.0.policy(&record.terms), record.upgrade);
+                instance.replace_settings(record.settings.clone(), self.0.policy(&record.settings), record.upgrade);
                 instance.take_ports(record.ports);
                 instance.take_wish(record.asked);
                 instance
@@ -154,7 +154,8 @@ impl Instances {
         for record in store::all(&self.0.db).await? {
             let known = self.by_id(record.id);
             let is_newer = |instance: Arc<Instance>| {
-                instance.with_state(|state| state.wished_at < Some(record.asked.at) || state.terms != record.terms)
+                instance
+                    .with_state(|state| state.wished_at < Some(record.asked.at) || state.settings != record.settings)
             };
             if known.is_none_or(is_newer) {
                 self.load_committed(record.id).await?;
@@ -244,7 +245,7 @@ impl Instances {
         // instance awake until the clock reaches it.
         record.active_at = record.active_at.min(self.0.clock.now());
         let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
-        let policy = self.0.policy(&record.terms);
+        let policy = self.0.policy(&record.settings);
         let instance = Arc::new(Instance::from_record(record, policy, address, self.0.clock.clone()));
         self.0.known.write().unwrap_or_else(PoisonError::into_inner).insert(&instance);
         instance

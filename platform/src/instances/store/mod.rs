@@ -30,7 +30,7 @@ pub(super) struct InstanceRecord {
     pub account: AccountId,
     pub handle: Handle,
     pub slot: Slot,
-    pub terms: InstanceSettings,
+    pub settings: InstanceSettings,
     pub ports: PortList,
     pub upgrade: UpgradeProgress,
     pub asked: WishRecord,
@@ -253,14 +253,14 @@ pub(super) async fn set_renew_at(tx: &Tx, id: InstanceId, at: Timestamp) -> Resu
 }
 
 /// Writes the settings; `false` when the instance has no row.
-pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &InstanceSettings) -> Result<bool> {
+pub(super) async fn set_settings(tx: &Tx, id: InstanceId, settings: &InstanceSettings) -> Result<bool> {
     let seconds = |of: Option<Duration>| Expr::value(of.map(|of| i64::try_from(of.as_secs()).unwrap_or(i64::MAX)));
     let written = instance::Entity::update_many()
-        .col_expr(instance::Column::Image, Expr::value(terms.image.clone()))
-        .col_expr(instance::Column::Size, Expr::value(terms.size.clone()))
-        .col_expr(instance::Column::FreezeAfterSeconds, seconds(terms.freeze_after))
-        .col_expr(instance::Column::StopAfterSeconds, seconds(terms.stop_after))
-        .col_expr(instance::Column::RemoveAfterSeconds, seconds(terms.remove_after))
+        .col_expr(instance::Column::Image, Expr::value(settings.image.clone()))
+        .col_expr(instance::Column::Size, Expr::value(settings.size.clone()))
+        .col_expr(instance::Column::FreezeAfterSeconds, seconds(settings.freeze_after))
+        .col_expr(instance::Column::StopAfterSeconds, seconds(settings.stop_after))
+        .col_expr(instance::Column::RemoveAfterSeconds, seconds(settings.remove_after))
         .filter(instance::Column::Id.eq(id))
         .exec(tx)
         .await?;
@@ -312,7 +312,7 @@ fn record(row: instance::Model) -> Result<InstanceRecord> {
         account: row.account_id,
         handle,
         slot: Slot(u32::try_from(row.slot).context("a stored slot is out of range")?),
-        terms: InstanceSettings {
+        settings: InstanceSettings {
             image: row.image,
             size: row.size,
             freeze_after: seconds(row.freeze_after_seconds),
