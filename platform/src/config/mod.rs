@@ -11,11 +11,10 @@ use std::time::Duration;
 
 pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
 pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
+use berth_net::hosts::Hosts;
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
 pub use reader::parse_dollars;
 use zeroize::Zeroizing;
-
-use crate::hosts::Hosts;
 
 /// The validated settings of the platform.
 #[derive(Clone)]
@@ -40,7 +39,7 @@ pub struct Config {
     /// The maximum time for which a declared job keeps an instance awake.
     pub job_limit: Duration,
     /// The limits on AI calls of accounts without limits of their own.
-    pub limits: Limits,
+    pub limits: CallLimits,
     /// The retention time of receipts; the sums by day are kept forever.
     pub receipts_for: Duration,
     pub anthropic: ProviderSettings,
@@ -72,7 +71,7 @@ pub enum UnknownModels {
 
 /// The limits on AI calls of one account. `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct CallLimits {
     /// Per calendar month in UTC.
     pub month_nanodollars: i64,
     pub day_nanodollars: Option<i64>,

@@ -1,10 +1,11 @@
 //! Streams, uploads, WebSockets and jobs that are open when their instance is frozen: no byte is lost, and the next
 //! data wakes the instance.
 
-use berth::containers::fake::Verb;
-use berth::containers::{ContainerExit, ContainerState};
-use berth::instances::{Cause, Fact, Wish, Work};
+use berth::instances::{Cause, Fact, MAX_JOBS, Wish, Work};
+use berth_containers::fake::Verb;
+use berth_containers::{ContainerExit, ContainerState};
 use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -162,6 +163,11 @@ async fn an_invalid_job_is_refused_with_a_sentence() {
     assert_eq!(stranger.send().await.unwrap().status(), 401);
     assert_eq!(scene.inside("POST", "/jobs/build").send().await.unwrap().status(), 405);
     assert_eq!(scene.platform.instances().jobs(&scene.alice.instance).len(), 16);
+    let all: Value = scene.inside("GET", "/jobs").send().await.unwrap().json().await.unwrap();
+    let items = all["items"].as_array().unwrap();
+    assert_eq!((items.len(), &all["next"], &all["limit"]), (16, &json!(null), &json!(MAX_JOBS)));
+    let now = scene.platform.clock.now().0;
+    assert_eq!(items[0], json!({ "name": "job-0", "since_ms": now, "until_ms": now + 60_000 }));
 }
 
 #[tokio::test]
@@ -189,7 +195,7 @@ async fn a_job_survives_a_restart_of_the_platform_and_ends_with_its_program() {
         scene.platform.restart().await;
         let instance = scene.platform.instances().all().pop().unwrap();
         assert!(scene.platform.instances().jobs(&instance).is_empty(), "the job is not restored either");
-        let seen = berth::containers::ContainerHost::inspect(&scene.platform.host, instance.id).await.unwrap();
+        let seen = berth_containers::ContainerHost::inspect(&scene.platform.host, instance.id).await.unwrap();
         assert_eq!(seen.container.unwrap().state, ContainerState::Stopped);
     }
 }

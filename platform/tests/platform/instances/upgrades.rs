@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use berth::containers::fake::{HoldPoint, Verb};
-use berth::containers::{ContainerExit, ContainerHost as _, ObservedContainer};
-use berth::error::Error;
 use berth::instances::{Cause, Fact, InstanceSettings, STUCK_AFTER, UpgradeOutcome, Wish, Work};
+use berth_containers::fake::{HoldPoint, Verb};
+use berth_containers::{ContainerExit, ContainerHost as _, ObservedContainer};
+use berth_ground::error::Error;
 
 use berth_testing::databases;
 use berth_testing::fake_platform::{FakePlatform, until};
@@ -39,7 +39,7 @@ async fn a_rebuilt_image_reaches_an_instance_at_its_next_start_and_not_before() 
         assert_eq!(status.cause, Cause::Visit);
         assert!(!alice.instance.is_outdated());
         let spec = platform.host.spec(alice.instance.id).unwrap();
-        assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some());
+        assert!(platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token)).is_some());
     }
 }
 
@@ -130,7 +130,7 @@ async fn after_a_kill_at_any_step_of_an_upgrade_one_container_on_the_same_volume
                 assert!(seen[0].volume);
                 assert_eq!(there.image_id == before.image_id, breaks, "{verb:?} {held:?} {breaks}");
                 let spec = platform.host.spec(instance.id).unwrap();
-                assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some());
+                assert!(platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token)).is_some());
             }
         }
     }
@@ -146,22 +146,22 @@ async fn another_image_and_size_apply_at_the_next_start_and_survive_a_restart() 
         let mut platform = FakePlatform::on(database, &settings).await;
         let alice = platform.settle_in("alice").await;
         let before = container(&platform, &alice).await;
-        let terms = InstanceSettings { image: "other:1".into(), size: "large".into(), ..alice.instance.terms() };
-        platform.instances().set_terms(&alice.instance, terms.clone()).await.unwrap();
+        let settings = InstanceSettings { image: "other:1".into(), size: "large".into(), ..alice.instance.settings() };
+        platform.instances().set_settings(&alice.instance, settings.clone()).await.unwrap();
         platform.look().await;
         assert_eq!(container(&platform, &alice).await.id, before.id);
         platform.wait(HALF_AN_HOUR).await;
         platform.restart().await;
         let instance = platform.instances().all().pop().unwrap();
-        assert_eq!(instance.terms(), terms);
+        assert_eq!(instance.settings(), settings);
         platform.visit(&instance).await;
         until(&instance, |s| s.fact == Fact::Awake).await;
         let spec = platform.host.spec(instance.id).unwrap();
         assert_eq!((spec.image.as_str(), spec.size.as_str()), ("other:1", "large"));
 
         // Idle timeouts apply at once.
-        let hasty = InstanceSettings { size: "hasty".into(), ..terms };
-        platform.instances().set_terms(&instance, hasty).await.unwrap();
+        let hasty = InstanceSettings { size: "hasty".into(), ..settings };
+        platform.instances().set_settings(&instance, hasty).await.unwrap();
         platform.wait(Duration::from_secs(60)).await;
         until(&instance, |s| s.fact == Fact::Frozen).await;
     }
@@ -171,20 +171,20 @@ async fn another_image_and_size_apply_at_the_next_start_and_survive_a_restart() 
 async fn invalid_terms_are_refused_with_the_choices_there_are() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
-    let terms = alice.instance.terms();
+    let settings = alice.instance.settings();
     let minute = Some(Duration::from_secs(60));
     for (wrong, field, words) in [
-        (InstanceSettings { image: "somebody/else:1".into(), ..terms.clone() }, "image", IMAGE),
-        (InstanceSettings { size: "huge".into(), ..terms.clone() }, "size", "standard"),
-        (InstanceSettings { stop_after: minute, ..terms.clone() }, "stop_after", "frozen first"),
-        (InstanceSettings { remove_after: minute, ..terms.clone() }, "remove_after", "stopped first"),
+        (InstanceSettings { image: "somebody/else:1".into(), ..settings.clone() }, "image", IMAGE),
+        (InstanceSettings { size: "huge".into(), ..settings.clone() }, "size", "standard"),
+        (InstanceSettings { stop_after: minute, ..settings.clone() }, "stop_after", "frozen first"),
+        (InstanceSettings { remove_after: minute, ..settings.clone() }, "remove_after", "stopped first"),
     ] {
-        let refused = platform.instances().set_terms(&alice.instance, wrong).await;
+        let refused = platform.instances().set_settings(&alice.instance, wrong).await;
         assert!(
             matches!(&refused, Err(Error::Invalid { field: f, message }) if *f == field && message.contains(words)),
             "{refused:?}"
         );
-        assert_eq!(alice.instance.terms(), terms);
+        assert_eq!(alice.instance.settings(), settings);
     }
 }
 
@@ -243,8 +243,8 @@ async fn the_outcome_of_a_requested_upgrade_is_reported() {
     let alice = platform.settle_in("alice").await;
     let ask = async |image: &str| {
         platform.clock.advance(Duration::from_secs(1));
-        let terms = InstanceSettings { image: image.into(), ..alice.instance.terms() };
-        platform.instances().set_terms(&alice.instance, terms).await.unwrap();
+        let settings = InstanceSettings { image: image.into(), ..alice.instance.settings() };
+        platform.instances().set_settings(&alice.instance, settings).await.unwrap();
         platform.instances().settled().await;
         let asked_at = platform.clock.now();
         let work = alice.instance.begin_work(Work::Request);
