@@ -1,10 +1,10 @@
 //! `berth quota spend`: the cost of AI calls in a month, of one account or of all.
 
 use anyhow::Context as _;
+use berth_ground::money::Nanodollars;
 
 use crate::accounts::AccountView;
 use crate::app::App;
-use crate::money::Nanodollars;
 use crate::quota::reports::{AccountOrder, ModelSpend, NamedSpend};
 use crate::quota::{Month, dollars};
 

@@ -3,20 +3,18 @@
 mod providers;
 mod reader;
 
+pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
+use berth_ground::money::Nanodollars;
+pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
+use berth_net::hosts::Hosts;
+pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
+pub use reader::parse_dollars;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
-
-pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
-pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
-pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
-pub use reader::parse_dollars;
 use zeroize::Zeroizing;
-
-use crate::hosts::Hosts;
-use crate::money::Nanodollars;
 
 /// The validated settings of the platform.
 #[derive(Clone)]
@@ -41,7 +39,7 @@ pub struct Config {
     /// The maximum time for which a declared job keeps an instance awake.
     pub job_limit: Duration,
     /// The limits on AI calls of accounts without limits of their own.
-    pub limits: Limits,
+    pub limits: CallLimits,
     /// The retention time of receipts; the sums by day are kept forever.
     pub receipts_for: Duration,
     pub anthropic: ProviderSettings,
@@ -73,7 +71,7 @@ pub enum UnknownModels {
 
 /// The limits on AI calls of one account. `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct CallLimits {
     /// Per calendar month in UTC.
     pub month_nanodollars: Nanodollars,
     pub day_nanodollars: Option<Nanodollars>,

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use berth_ground::money::Nanodollars;
 pub use berth_providers::WireFormat;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
 use super::reader::{may_be_sent_a_key, parse_dollars};
-use crate::money::Nanodollars;
 
 /// Names with another meaning in the quota proxy's paths.
 const RESERVED_NAMES: [&str; 6] = ["anthropic", "openai", "metered", "budget", "jobs", "alarms"];

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -13,8 +15,6 @@ use tokio::time::timeout;
 use super::OPERATOR;
 use crate::app::App;
 use crate::db::HoldId;
-use crate::error::{Error, Result};
-use crate::money::Nanodollars;
 use crate::quota::ledger::{CorrectionResult, RepricingMode, RepricingOrder, RepricingResult};
 
 /// Timeout for one line of the response: one batch of receipts is written meanwhile, perhaps on a busy database.

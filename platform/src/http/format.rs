@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 use serde::Serialize;
 
-use crate::clock::Timestamp;
 use crate::instances::{Cause, Fact, InstanceStatus, WakeStage, Wish};
-use crate::money::Nanodollars;
 pub use crate::quota::dollars;
 
 /// The state of an instance as its owner sees it.

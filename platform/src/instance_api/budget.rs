@@ -107,8 +107,9 @@ fn own_keys_sentence(providers: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use berth_ground::money::Nanodollars;
+
     use super::*;
-    use crate::money::Nanodollars;
     use crate::quota::reports::{CallConcurrency, DayBudget};
 
     #[test]

@@ -2,13 +2,13 @@
 //! are allowed.
 
 use axum::http::{Method, Uri};
+use berth_ground::money::Nanodollars;
 use berth_providers::request::RequestError;
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice};
 
 use super::proxy_error::ProxyError;
 use super::upstream_path::UpstreamPath;
 use crate::config::{MeteredApi, MeteredCall};
-use crate::money::Nanodollars;
 
 /// The largest response of a metered API, in bytes. Where bytes have a price, the hold covers this many.
 pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;

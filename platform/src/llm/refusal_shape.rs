@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use berth_ground::money::Nanodollars;
 use berth_providers::ServiceTier;
 
 use super::error_shape::ErrorShape;
-use crate::money::Nanodollars;
 use crate::quota::admission::BudgetPeriod;
 use crate::quota::prices::UnboundedCost;
 use crate::quota::{Day, Refusal, dollars};

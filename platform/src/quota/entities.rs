@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
+use berth_ground::error::{Error, Result};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
 
 use super::calendar::PeriodError;
-use crate::error::{Error, Result};
 
 /// A sum as bigint. PostgreSQL sums bigints to numeric, which does not decode as `i64`.
 pub fn sum_as_bigint(column: Expr) -> Expr {
@@ -22,10 +22,10 @@ pub fn parse<P: FromStr<Err = PeriodError>>(column: &str) -> Result<P> {
 
 pub mod allowances {
     //! Allowance and spending of an account by month.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
-    use crate::money::Nanodollars;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "allowances")]
@@ -45,10 +45,10 @@ pub mod allowances {
 
 pub mod spend_days {
     //! Receipts summed by day, model and agent: pages read these, and they stay when old receipts are deleted.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
-    use crate::money::Nanodollars;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "spend_days")]
@@ -76,10 +76,10 @@ pub mod spend_days {
 
 pub mod alerts {
     //! Thresholds of allowances that spending reached, and whether the owner was told.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
-    use crate::money::Nanodollars;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "quota_alerts")]

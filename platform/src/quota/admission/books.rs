@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 pub use super::token_bucket::RateLimitState;
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
+
 use super::token_bucket::TokenBucket;
-use crate::clock::Timestamp;
-use crate::config::Limits;
-use crate::money::Nanodollars;
+use crate::config::CallLimits;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::CostBound;
 
@@ -113,7 +114,7 @@ pub struct Credit {
 /// The books of one account.
 #[derive(Clone, Debug)]
 pub struct Books {
-    limits: Limits,
+    limits: CallLimits,
     credit: Credit,
     month: PeriodTotals<Month>,
     day: PeriodTotals<Day>,
@@ -135,7 +136,7 @@ impl Books {
     /// Opens the books at `now` by the sums of the ledger, with nothing in flight.
     #[must_use]
     pub fn new(
-        limits: Limits,
+        limits: CallLimits,
         credit: Credit,
         spent_this_month: Nanodollars,
         spent_today: Nanodollars,
@@ -191,7 +192,7 @@ impl Books {
     }
 
     /// Replaces limits and credit, from now on.
-    pub fn limit(&mut self, limits: Limits, granted_nanodollars: Nanodollars) {
+    pub fn limit(&mut self, limits: CallLimits, granted_nanodollars: Nanodollars) {
         self.limits = limits;
         self.credit.granted = granted_nanodollars;
     }
@@ -276,7 +277,7 @@ impl Books {
     }
 
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> CallLimits {
         self.limits
     }
 

@@ -2,10 +2,10 @@
 
 pub mod limits {
     //! The limits of single accounts; null: the installation's limit applies.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
-    use crate::money::Nanodollars;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "quota_limits")]
@@ -26,11 +26,11 @@ pub mod limits {
 
 pub mod credits {
     //! Grants of credit beyond the months' allowances.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
     use uuid::Uuid;
 
     use crate::db::AccountId;
-    use crate::money::Nanodollars;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "credits")]

@@ -1,11 +1,11 @@
 //! Reasons for which a call is refused.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
+use berth_ground::money::Nanodollars;
 use std::time::Duration;
 
 use super::books::LimitExceeded;
-use crate::clock::Timestamp;
-use crate::error::Error;
-use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::UnboundedCost;
 

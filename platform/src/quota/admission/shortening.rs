@@ -33,8 +33,9 @@ pub fn shortened(price: &Price, demand: &Demand, least: u64, most: CallAmount) -
 mod tests {
     use proptest::prelude::*;
 
+    use berth_ground::money::Nanodollars;
+
     use super::*;
-    use crate::money::Nanodollars;
     use crate::quota::prices::rules_tests::{demands, prices};
 
     /// `part` thousandths of an amount.

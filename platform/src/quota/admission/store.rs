@@ -1,21 +1,20 @@
 //! SQL for limits, credit, and the sums from which the books of an account are opened.
 
-use std::collections::BTreeMap;
-
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, Set};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::account_limits::AccountLimits;
 use super::books::{Books, ClosedMonth, Credit};
 use super::entities::{credits, limits};
-use crate::clock::Timestamp;
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
-use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
@@ -29,7 +28,7 @@ pub struct NewCredit<'a> {
 }
 
 /// The account's books by the sums in the database, with nothing in flight. `usual`: the installation's limits.
-pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: Limits, now: Timestamp) -> Result<Books> {
+pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: CallLimits, now: Timestamp) -> Result<Books> {
     let limits = own_limits(db, account).await?.map_or(usual, |own| own.over(usual));
     let (month, today) = (Month::of(now), Day::of(now));
     let rows = allowances::Entity::find().filter(allowances::Column::AccountId.eq(account)).all(db).await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
 
 /// Levels are in sixty-thousandths of a unit: a limit per minute then refills by whole numbers per millisecond.
 const PARTS: i64 = 60_000;

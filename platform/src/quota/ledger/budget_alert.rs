@@ -1,9 +1,9 @@
 //! A budget alert: a threshold of an allowance that was reached.
 
+use berth_ground::money::Nanodollars;
 use serde::Serialize;
 
 use crate::db::AccountId;
-use crate::money::Nanodollars;
 use crate::quota::calendar::Period;
 
 /// A threshold of an allowance that spending reached; its owner is told.

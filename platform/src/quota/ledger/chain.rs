@@ -5,16 +5,16 @@
 //! (RFC 8032) over the digest's hexadecimal text, with a key derived from `BERTH_SECRET`. The public key is enough to
 //! verify it.
 
+use berth_ground::money::Nanodollars;
+use berth_ground::secrets::InstallationKeys;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::receipt::Receipt;
-use crate::money::Nanodollars;
 use crate::quota::admission::Payer;
 use crate::quota::calendar::{Day, Month};
-use crate::secrets::InstallationKeys;
 
 /// The previous digest of the first receipt of an account.
 pub const BEGINNING: &str = "";

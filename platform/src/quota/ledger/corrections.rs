@@ -3,18 +3,17 @@
 //!
 //! A correction enters the journal and the books in memory in one step, and the database a moment later, like the
 //! settlement of a call. Its id is derived from its content, so that the same correction is never made twice.
-
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::open::Ledger;
 use super::receipt::Receipt;
 use super::store;
-use crate::clock::Timestamp;
 use crate::db::HoldId;
 use crate::db::audit::{self, AuditEntry};
-use crate::error::{Error, Result};
-use crate::money::Nanodollars;
 use crate::quota::admission::Payer;
 use crate::quota::prices::dollars;
 

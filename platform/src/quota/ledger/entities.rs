@@ -2,10 +2,10 @@
 
 pub mod receipts {
     //! Finished calls, and corrections. Rows are added, never changed.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
 
     use crate::db::{AccountId, HoldId, InstanceId};
-    use crate::money::Nanodollars;
 
     /// The fields are described in `ledger/receipt.rs`.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]

@@ -1,12 +1,12 @@
 //! Entries handed over to the ledger's writer: calls that are over, and corrections.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 use serde::{Deserialize, Serialize};
 
 use super::intent::{Intent, Settlement};
 use super::receipt::Receipt;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId};
-use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 
 /// A correction in the journal.

@@ -1,15 +1,16 @@
 //! A call in the journal: the intent before it is made, and the settlement after it.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 use serde::{Deserialize, Serialize};
 
+use berth_providers::{Usage, UsageReport};
+
 use super::own_key_calls;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, InstanceId};
-use crate::money::Nanodollars;
 use crate::quota::admission::{BookedCall, Payer};
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::{self, CallOutcome, Charge, ChargeBasis, CostBound, Price};
-use berth_providers::{Usage, UsageReport};
 
 /// The hold of a call, with everything that recovery needs to settle it in another process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,14 +1,12 @@
 //! The journal on a real disk.
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
+use berth_providers::Usage;
 
-use super::super::chain;
-use super::super::receipt::Receipt;
 use super::*;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId};
-use crate::money::Nanodollars;
 use crate::quota::admission::Payer;
 use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound};
-use berth_providers::Usage;
 
 fn intent(number: u128) -> Intent {
     let bound = CostBound {

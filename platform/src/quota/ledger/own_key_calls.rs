@@ -1,8 +1,7 @@
 //! The charge of a call under its owner's own key, which is zero because the provider bills the owner, and its value by
 //! the price table.
-
-use crate::money::Nanodollars;
 use crate::quota::prices::{self, Charge, ChargeBasis, Price};
+use berth_ground::money::Nanodollars;
 use berth_providers::{Usage, UsageReport};
 
 /// The zero charge with the observed usage, and the value of that usage. Nothing was held that could bound an estimate,

@@ -1,10 +1,10 @@
 //! A receipt: the record of a call that is over, or of a correction of one.
 
+use berth_ground::money::Nanodollars;
 use serde::{Deserialize, Serialize};
 
 use super::intent::{Intent, Settlement};
 use crate::db::{AccountId, HoldId, InstanceId};
-use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::{Charge, UNKNOWN_MODEL_REASON};
 

@@ -1,18 +1,18 @@
 //! Crash recovery: settles the calls that a dead process left in the journal. The same journal always gives the same
 //! receipts.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
+use berth_providers::{Provider, UsageReport};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::entries::{EntryKind, LedgerEntry};
 use super::intent::{Intent, Settlement};
 use super::journal::JournalRecord;
-use crate::clock::Timestamp;
 use crate::db::HoldId;
-use crate::error::Result;
-use crate::money::Nanodollars;
 use crate::quota::prices::{CallOutcome, Price, PriceTables};
-use berth_providers::{Provider, UsageReport};
 
 /// Calls that are over, and corrections.
 pub struct RecoveredEntries {

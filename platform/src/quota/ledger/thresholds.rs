@@ -2,15 +2,15 @@
 //!
 //! Alerts are raised in the transaction that books the spending, so none is missed.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 use std::collections::{HashMap, HashSet};
 
 use super::budget_alert::BudgetAlert;
 use super::entries::LedgerEntry;
 use super::store::{self, DayOfAccount, MonthOfAccount};
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
-use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month, Period};
 
 /// In percent of an allowance.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use berth_ground::money::Nanodollars;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -12,7 +13,6 @@ use sha2::{Digest as _, Sha256};
 use super::tariffs::{Price, Tariff, TokenRates};
 use super::unknown_models;
 use crate::config::{Dollars, MeteredCall, ModelPrice, Providers};
-use crate::money::Nanodollars;
 use berth_providers::Provider;
 use berth_providers::ServiceTier;
 

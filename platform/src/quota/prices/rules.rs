@@ -1,10 +1,10 @@
 //! The arithmetic of cost: the upper bound of a call's cost, and its charge. Integers only, rounded up once.
 
+use berth_ground::money::Nanodollars;
 use berth_providers::{Demand, InputBound, ServiceTier, TierChoice, Usage, UsageReport};
 use serde::{Deserialize, Serialize};
 
 use super::tariffs::{Price, TokenRates};
-use crate::money::Nanodollars;
 
 /// The upper bound of the cost of a call, which is the amount of its hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! The rules as tables and as properties: the hold is never less than the cost.
 
+use berth_ground::money::Nanodollars;
 use berth_providers::{CacheWrites, Provider};
 use proptest::prelude::*;
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use berth_ground::money::Nanodollars;
 use berth_providers::{CacheWrites, ServiceTier};
 use serde::{Deserialize, Serialize};
-
-use crate::money::Nanodollars;
 
 /// Rates in nano-dollars per million tokens, for each class of token. A class without a rate has that of fresh input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

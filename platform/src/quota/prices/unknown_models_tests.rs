@@ -1,9 +1,9 @@
 //! The dearest of a provider, as properties: nothing of that provider costs more.
 
+use berth_ground::money::Nanodollars;
 use proptest::prelude::*;
 
 use super::*;
-use crate::money::Nanodollars;
 use crate::quota::prices::rules::{bound, cost};
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, TierChoice, Usage};
 

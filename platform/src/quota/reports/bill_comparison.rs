@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use berth_ground::money::Nanodollars;
 use serde_json::Value;
 
 use super::sums::BookedSpend;
-use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, DayRange};
 
 const DAY: [&str; 3] = ["date", "day", "usage_date_utc"];

@@ -1,9 +1,8 @@
 //! The remaining budget of an account: money, limits per minute and concurrent calls, read from its books.
-
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 use serde::Serialize;
 
-use crate::clock::Timestamp;
-use crate::money::Nanodollars;
 use crate::quota::admission::{Books, RateLimitState, RateLimits};
 use crate::quota::calendar::{Day, Month};
 

@@ -1,15 +1,15 @@
 //! Remaining budgets and spending for pages and commands, from the books in memory and the sums by day. No receipt is
 //! read.
 
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 use std::sync::Arc;
 
 use super::budget::AccountBudget;
 use super::store;
 use super::sums::{ModelSpend, MonthSpend, SpendBreakdown, SpendGroup, SpendScope};
-use crate::clock::Clock;
 use crate::db::{AccountId, Db};
-use crate::error::Result;
-use crate::money::Nanodollars;
 use crate::quota::admission::Admission;
 use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::ledger::Ledger;

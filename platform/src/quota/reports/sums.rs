@@ -1,9 +1,9 @@
 //! Sums of spending by model, by agent, by day and by month.
 
+use berth_ground::money::Nanodollars;
 use serde::Serialize;
 
 use crate::db::AccountId;
-use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 
 /// The spending on one model in a month or on a day.

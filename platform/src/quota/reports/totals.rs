@@ -1,13 +1,13 @@
 //! Spending of all accounts, for the operator: sums of a month, accounts in pages, and the comparison with providers'
 //! bills.
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 
 use super::bill_comparison::{self, BillDifference};
 use super::spending::Reports;
 use super::store;
 use super::sums::{AccountMonth, AccountOrder, AllowanceTotals, ModelSpend, NamedSpend, SpendScope};
 use crate::db::AccountId;
-use crate::error::{Error, Result};
-use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 
 /// Accounts of one page.

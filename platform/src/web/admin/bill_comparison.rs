@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Form, State};
 use axum::response::IntoResponse as _;
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use super::usage::{AllUsagePage, AllUsageQuery, page};
@@ -11,7 +12,6 @@ use crate::app::App;
 use crate::http::format::column;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
-use crate::money::Nanodollars;
 use crate::quota::reports::{BillDifference, BilledAmounts, total_difference};
 use crate::web::page_head::PageHead;
 

@@ -3,17 +3,17 @@
 use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
 use crate::config::parse_dollars;
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::http::format::{dollars, grouped};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
-use crate::money::Nanodollars;
 use crate::quota::admission::{AccountLimits, CreditGrant};
 use crate::web::page_head::PageHead;
 use crate::web::usage::budget_view::{Gauge, budget_view};

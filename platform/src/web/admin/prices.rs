@@ -4,15 +4,15 @@
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use crate::accounts::Session;
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars, grouped, query_value};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
-use crate::money::Nanodollars;
 use crate::quota::prices::{Price, PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel};
 use crate::web::page_head::PageHead;
 

@@ -2,15 +2,15 @@
 
 use askama::Template;
 use axum::extract::{Query, State};
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::format::{about, column, month};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
-use crate::money::Nanodollars;
 use crate::quota::Month;
 use crate::quota::reports::{AccountOrder, AccountSpend, MonthTotals, PAGE_SIZE};
 use crate::web::page_head::PageHead;

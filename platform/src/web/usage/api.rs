@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use berth_ground::money::Nanodollars;
 use serde_json::{Value, json};
 
 use super::page;
@@ -11,7 +12,6 @@ use crate::accounts::Session;
 use crate::app::App;
 use crate::http::list::ListView;
 use crate::http::problem::HandlerResult;
-use crate::money::Nanodollars;
 use crate::quota::Receipt;
 
 /// `GET /api/usage?month=2026-11`: the budget as it is now, and the usage of a month, by default the present one.

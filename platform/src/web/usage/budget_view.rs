@@ -1,8 +1,9 @@
 //! The remaining budget as gauges, and the warnings when an allowance is nearly or wholly spent. Pure.
 
+use berth_ground::money::Nanodollars;
+
 use super::sums::share;
 use crate::http::format::{about, at_least, day as day_in_words, dollars, grouped};
-use crate::money::Nanodollars;
 use crate::quota::ledger::BudgetAlert;
 use crate::quota::reports::{AccountBudget, RateLimitView};
 use crate::quota::{Day, Period};

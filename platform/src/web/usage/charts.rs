@@ -1,8 +1,9 @@
 //! A bar chart of amounts by day as SVG shapes, computed on the server so that it needs no script and takes its colours
 //! from the stylesheet. Pure. Every chart has the same figures in a table beside it.
 
+use berth_ground::money::Nanodollars;
+
 use crate::http::format::{self, dollars};
-use crate::money::Nanodollars;
 use crate::quota::reports::NamedSpend;
 
 /// Width of a column with its gap, and height of the chart, in the SVG's own units.

@@ -1,8 +1,9 @@
 //! View models of receipts: rows of a list, the fields of one receipt, and the explanation of its amount. Pure.
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
+
 use crate::http::format::{Moment, column, dollars, grouped};
-use crate::money::Nanodollars;
 use crate::quota::Receipt;
 use crate::quota::admission::Payer;
 use crate::quota::ledger::ReceiptProof;

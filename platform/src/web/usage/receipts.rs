@@ -2,6 +2,9 @@
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use super::receipt_view::{
@@ -9,13 +12,10 @@ use super::receipt_view::{
 };
 use crate::accounts::Session;
 use crate::app::App;
-use crate::clock::Timestamp;
 use crate::db::HoldId;
-use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
-use crate::money::Nanodollars;
 use crate::quota::ledger::ReceiptProof;
 use crate::web::page_head::PageHead;
 

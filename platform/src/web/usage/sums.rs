@@ -1,7 +1,8 @@
 //! Sums of calls by model or agent, as rows of a table with bars. Pure.
 
+use berth_ground::money::Nanodollars;
+
 use crate::http::format::{column, grouped};
-use crate::money::Nanodollars;
 use crate::quota::reports::{ModelSpend, NamedSpend};
 
 /// The sum of a model or an agent.

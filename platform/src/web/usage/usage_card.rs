@@ -1,8 +1,9 @@
 //! The dashboard's card about AI usage in the present month. Pure.
 
+use berth_ground::money::Nanodollars;
+
 use super::sums::share;
 use crate::http::format::{dollars, grouped, month};
-use crate::money::Nanodollars;
 use crate::quota::reports::{AccountBudget, ModelSpend};
 
 /// The card's content.

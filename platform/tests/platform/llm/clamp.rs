@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use berth::handle::Handle;
-use berth::money::Nanodollars;
 use berth::quota::admission::AccountLimits;
+use berth_ground::handle::Handle;
+use berth_ground::money::Nanodollars;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json as value};
@@ -15,7 +15,8 @@ use tokio::sync::Semaphore;
 
 use super::transcripts::recorded;
 use super::{COMPLETIONS, MESSAGES, RESPONSES, until_settled};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 use berth_testing::{Database, databases, sqlite};
 

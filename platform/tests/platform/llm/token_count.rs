@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use berth::config::Providers;
 use berth::llm::ProxyTimeouts;
-use berth::money::Nanodollars;
+use berth_ground::money::Nanodollars;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json as value};
 
 use super::outages::silent_after;
 use super::{COMPLETIONS, MESSAGES, RESPONSES};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 use berth_testing::{Database, databases, sqlite};
 

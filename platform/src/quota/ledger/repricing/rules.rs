@@ -1,9 +1,9 @@
 //! Rules of repricing: the cost of a call at other prices than it was charged by. Pure.
 
 use super::super::receipt::Receipt;
-use crate::money::Nanodollars;
 use crate::quota::admission::Payer;
 use crate::quota::prices::{self, Price};
+use berth_ground::money::Nanodollars;
 use berth_providers::Usage;
 
 /// The cost of a receipt at other prices.

@@ -1,5 +1,6 @@
 //! Rating again, as a table and as properties.
 
+use berth_ground::money::Nanodollars;
 use proptest::prelude::*;
 use uuid::Uuid;
 

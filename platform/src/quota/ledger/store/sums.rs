@@ -1,16 +1,15 @@
 //! Sums by month and by day, and the increments of a batch of receipts.
 
-use std::collections::BTreeMap;
-
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 use sea_orm::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict};
+use std::collections::BTreeMap;
 
 use super::super::receipt::Receipt;
 use super::ROWS_PER_STATEMENT;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
-use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{allowances, spend_days};
 

@@ -1,16 +1,15 @@
 //! Sums over all accounts, for the operator: by month and by day through `allowances_by_period` and `spend_by_day`.
 
-use std::collections::HashMap;
-
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
+use std::collections::HashMap;
 
 use super::super::sums::{AccountMonth, AccountOrder, AllowanceTotals, BookedSpend, NamedSpend};
 use super::NamedRow;
 use crate::db::AccountId;
-use crate::error::Result;
-use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 

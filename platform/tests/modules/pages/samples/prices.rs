@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use berth::clock::Timestamp;
 use berth::db::AccountId;
-use berth::money::Nanodollars;
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 
 use berth::quota::ledger::{AccountRepricing, RepricingResult};
 use berth::quota::prices::{
