@@ -3,6 +3,8 @@ use berth_ground::clock::Timestamp;
 use berth_ground::money::Nanodollars;
 use berth_providers::Usage;
 
+use super::super::chain;
+use super::super::receipt::Receipt;
 use super::*;
 use crate::db::{AccountId, InstanceId};
 use crate::quota::admission::Payer;

@@ -104,7 +104,7 @@ async fn a_provider_bills_the_operator_nothing_for_own_keys_and_the_comparison_k
         assert_eq!(alice.post(&world, MESSAGES, &message(model)).send().await.unwrap().status(), 200);
     }
     bob.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap();
-    let spent = world.spend_at_rest(&bob).await.spent_nanodollars.0;
+    let spent = world.spend_at_rest(&bob).await.spent_nanodollars;
     let day = receipts(&world, &bob).await[0].day;
     let dollars = berth::quota::dollars(spent).replace('$', "");
     let drifts =
@@ -112,7 +112,7 @@ async fn a_provider_bills_the_operator_nothing_for_own_keys_and_the_comparison_k
     assert_eq!(drifts.len(), 1, "{drifts:?}");
     assert_eq!(drifts[0].amounts.margin_nanodollars().0, 0);
     let all = world.app.quota.reports.month_totals(world.app.quota.reports.this_month()).await.unwrap();
-    assert_eq!(all.spent_nanodollars.0, spent);
+    assert_eq!(all.spent_nanodollars, spent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
