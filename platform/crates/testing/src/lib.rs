@@ -21,11 +21,14 @@ pub mod http1_client;
 pub mod name_server;
 pub mod passkey_browser;
 pub mod pebble;
+pub mod person;
+pub mod process;
 pub mod provisioner;
 pub mod raw_program;
 pub mod soak;
 pub mod stub_program;
 pub mod tenant_image;
+pub mod wait;
 pub mod webhook_receiver;
 
 use std::net::IpAddr;

@@ -23,7 +23,7 @@ impl SoakTest {
         long
     }
 
-    /// How many of something: `whole` in the whole story.
+    /// How many of something: `whole` in a whole run.
     pub fn count(&self, short: usize, whole: usize) -> usize {
         if self.whole { whole } else { short }
     }

@@ -1,4 +1,4 @@
-//! Accounts: sign-up, login, logout, recovery, hand-off, suspension, deletion. The stories run on every supported
+//! Accounts: sign-up, login, logout, recovery, hand-off, suspension, deletion. The tests run on every supported
 //! database.
 
 mod deletion;

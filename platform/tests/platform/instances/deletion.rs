@@ -10,14 +10,15 @@ use proptest::prelude::*;
 use sea_orm::{ConnectionTrait as _, Statement};
 
 use berth_testing::databases;
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Schedules a deletion as the operator, and lets the reconciler stop the instance.
 async fn delete(platform: &FakePlatform, person: &Person) {
-    let handle = Handle::parse(person.handle).unwrap();
+    let handle = Handle::parse(&person.handle).unwrap();
     platform.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
     platform.look().await;
 }
@@ -86,7 +87,7 @@ async fn a_deletion_interrupted_at_any_step_is_completed_by_the_next_run() {
             let id = person.instance.id;
             delete(&platform, &person).await;
             let verb = verbs[n % verbs.len()];
-            // For the first half of the people the verb fails; for the second half the process is killed.
+            // For the first half of the accounts the verb fails; for the second half the process is killed.
             if n < verbs.len() {
                 for error in [HostError::Timeout, HostError::Unreachable] {
                     platform.host.fail_next(verb, error);

@@ -1,4 +1,4 @@
-//! Upgrades: another container on the same files, and back when it does not do.
+//! Upgrades: a container of a newer image on the same volume, and a rollback when the newer program does not start.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use berth::error::Error;
 use berth::instances::{Cause, Fact, InstanceSettings, STUCK_AFTER, UpgradeOutcome, Wish, Work};
 
 use berth_testing::databases;
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 const IMAGE: &str = "berth-instance:latest";
@@ -25,7 +26,7 @@ async fn a_rebuilt_image_reaches_an_instance_at_its_next_start_and_not_before() 
         let before = container(&platform, &alice).await;
         platform.host.rebuild_image(IMAGE);
         platform.look().await;
-        assert_eq!(container(&platform, &alice).await.id, before.id, "what runs goes on");
+        assert_eq!(container(&platform, &alice).await.id, before.id, "a running container is left alone");
         assert!(alice.instance.is_outdated());
         platform.wait(HALF_AN_HOUR).await;
         assert_eq!(alice.instance.fact(), Fact::Stopped);
@@ -43,7 +44,7 @@ async fn a_rebuilt_image_reaches_an_instance_at_its_next_start_and_not_before() 
 }
 
 #[tokio::test]
-async fn asked_for_it_waits_for_what_is_in_flight_and_then_happens_at_once() {
+async fn a_requested_upgrade_waits_for_work_in_flight_and_then_happens_at_once() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     let before = container(&platform, &alice).await;
@@ -59,11 +60,11 @@ async fn asked_for_it_waits_for_what_is_in_flight_and_then_happens_at_once() {
     let after = container(&platform, &alice).await;
     assert!(after.current && after.id != before.id);
     let history = platform.instances().history(alice.instance.id, 1).await.unwrap();
-    assert_eq!(history[0].cause, Cause::SignUp, "it came back to where it was: nothing to tell but where it began");
+    assert_eq!(history[0].cause, Cause::SignUp, "the instance is awake as before: an upgrade adds no change of fact");
 }
 
 #[tokio::test]
-async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_before() {
+async fn a_newer_container_that_does_not_become_ready_is_rolled_back() {
     for database in databases().await {
         let platform = FakePlatform::on(database, &[]).await;
         let alice = platform.settle_in("alice").await;
@@ -76,13 +77,13 @@ async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_befor
         platform.host.until_held(Verb::Start).await;
         let newer = container(&platform, &alice).await;
         assert_ne!(newer.image_id, before.image_id);
-        // The newer program ends right after its start.
+        // The newer program exits right after its start.
         platform.host.breaks_when_started(&newer.image_id, ContainerExit { code: 3, out_of_memory: false });
         platform.host.release(Verb::Start);
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
         platform.instances().settled().await;
         assert_eq!(container(&platform, &alice).await.image_id, before.image_id);
-        // It is not tried again, also after a restart of everything, until its name means another.
+        // A refused image is not retried, after a sleep either, until its tag points to another one.
         platform.wait(HALF_AN_HOUR).await;
         platform.visit(&alice.instance).await;
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
@@ -99,7 +100,7 @@ async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_befor
 }
 
 #[tokio::test]
-async fn killed_at_any_step_of_an_upgrade_it_ends_in_one_container_on_the_same_files() {
+async fn after_a_kill_at_any_step_of_an_upgrade_one_container_on_the_same_volume_is_left() {
     for verb in [Verb::Create, Verb::Start, Verb::Inspect] {
         for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
             for breaks in [false, true] {
@@ -136,7 +137,7 @@ async fn killed_at_any_step_of_an_upgrade_it_ends_in_one_container_on_the_same_f
 }
 
 #[tokio::test]
-async fn another_image_and_size_reach_it_at_its_next_start_and_survive_a_restart() {
+async fn another_image_and_size_apply_at_the_next_start_and_survive_a_restart() {
     for database in databases().await {
         let settings = [
             ("BERTH_IMAGES", "berth-instance:latest,other:1"),
@@ -158,7 +159,7 @@ async fn another_image_and_size_reach_it_at_its_next_start_and_survive_a_restart
         let spec = platform.host.spec(instance.id).unwrap();
         assert_eq!((spec.image.as_str(), spec.size.as_str()), ("other:1", "large"));
 
-        // How soon it sleeps counts from now on.
+        // Idle timeouts apply at once.
         let hasty = InstanceSettings { size: "hasty".into(), ..settings };
         platform.instances().set_settings(&instance, hasty).await.unwrap();
         platform.wait(Duration::from_secs(60)).await;
@@ -167,7 +168,7 @@ async fn another_image_and_size_reach_it_at_its_next_start_and_survive_a_restart
 }
 
 #[tokio::test]
-async fn terms_that_cannot_be_are_refused_with_what_there_is() {
+async fn invalid_terms_are_refused_with_the_choices_there_are() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     let settings = alice.instance.settings();
@@ -200,7 +201,7 @@ async fn a_suspended_instance_is_not_upgraded() {
 }
 
 #[tokio::test]
-async fn what_nobody_used_for_thirty_days_has_no_container_and_all_its_files() {
+async fn an_instance_unused_for_thirty_days_loses_its_container_and_keeps_its_volume() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     platform.wait(HALF_AN_HOUR).await;
@@ -216,7 +217,7 @@ async fn what_nobody_used_for_thirty_days_has_no_container_and_all_its_files() {
 }
 
 #[tokio::test]
-async fn one_that_is_on_its_way_too_long_is_stuck_and_stopping_it_frees_it() {
+async fn an_instance_that_wakes_too_long_counts_as_stuck_and_can_be_stopped() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     platform.wait(HALF_AN_HOUR).await;
@@ -237,7 +238,7 @@ async fn one_that_is_on_its_way_too_long_is_stuck_and_stopping_it_frees_it() {
 }
 
 #[tokio::test]
-async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
+async fn the_outcome_of_a_requested_upgrade_is_reported() {
     let platform = FakePlatform::new(&[("BERTH_IMAGES", "berth-instance:latest,other:1")]).await;
     let alice = platform.settle_in("alice").await;
     let ask = async |image: &str| {
@@ -250,7 +251,7 @@ async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
         platform.instances().upgrade(&alice.instance).await.unwrap();
         platform.instances().settled().await;
         let renewed = platform.instances().renewed(alice.instance.id, asked_at).await.unwrap();
-        assert_eq!(renewed, UpgradeOutcome::UnderWay, "{image}: it waits for what is in flight");
+        assert_eq!(renewed, UpgradeOutcome::UnderWay, "{image}: it waits for work in flight");
         platform.clock.advance(Duration::from_secs(1));
         drop(work);
         platform.look().await;
@@ -263,6 +264,6 @@ async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
     assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done);
     platform.host.breaks_when_started(&broken, ContainerExit { code: 3, out_of_memory: false });
     assert_eq!(ask("other:1").await, UpgradeOutcome::RolledBack);
-    assert!(platform.instances().outdated().await.unwrap().is_empty(), "what was refused is not offered again");
-    assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done, "another one is");
+    assert!(platform.instances().outdated().await.unwrap().is_empty(), "a refused image is not offered again");
+    assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done, "another image is");
 }

@@ -14,7 +14,8 @@ use tokio::sync::Semaphore;
 
 use super::transcripts::recorded;
 use super::{COMPLETIONS, MESSAGES, RESPONSES, until_settled};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 use berth_testing::{Database, databases, sqlite};
 

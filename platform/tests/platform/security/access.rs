@@ -250,7 +250,7 @@ async fn try_it(visitor: &mut WebClient, route: &Route, path: &str) -> String {
         }
         _ => visitor.post(path, "").await,
     };
-    // Codes and return paths differ each time; the stories of the pages check them.
+    // Codes and return paths differ each time; the tests of the pages check them.
     answer.in_short().split('?').next().unwrap_or_default().to_owned()
 }
 
