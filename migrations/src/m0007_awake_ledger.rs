@@ -12,7 +12,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-// The words are those of `Work` in platform/src/instances/activity.rs; null in older rows.
+// The words are those of `Work` in platform/src/instances/work.rs; null in older rows.
 const STATEMENTS: &[&str] = &[
     "ALTER TABLE instances ADD COLUMN last_work text",
     "ALTER TABLE transitions ADD COLUMN last_work text",

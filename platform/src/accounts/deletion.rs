@@ -147,6 +147,8 @@ impl Accounts {
         let entry = AuditEntry { actor, action: "leave", subject: person.handle.as_str(), detail: "" };
         store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
+        // Order: after the commit. Before it, a concurrent request could cache the old row again, and the reconciler
+        // would not see the new wish.
         self.0.session_cache.invalidate(account);
         if let Some(id) = departure.instance {
             self.0.instances.load_committed(id).await?;
@@ -201,6 +203,8 @@ impl Accounts {
                 tx.commit().await?;
             }
             (DeletionStep::Destroy, instance) => {
+                // Order: state, files, rows. A crash in between leaves the row of the departure, from which the next
+                // run continues; each of the three is idempotent.
                 self.make_final(account).await?;
                 if let Some(id) = instance {
                     instances.destroy_files(id).await?;

@@ -109,7 +109,7 @@ pub enum SignUpStep {
     OneTimeCode {
         /// The `otpauth://` URI that the QR code encodes.
         uri: String,
-        /// The same secret in base32, for typing by hand.
+        /// The same secret in base32, for manual entry.
         secret: String,
     },
     /// Ten codes of five groups of five characters, shown until the person confirms that they are saved.
@@ -123,7 +123,7 @@ pub struct NewSession {
     pub handle: Handle,
     /// Value of the app host's session cookie.
     pub session: Token,
-    /// Value of the device cookie, by which later logins recognise this browser.
+    /// Value of the device cookie, by which later logins recognize this browser.
     pub device: Token,
 }
 

@@ -239,6 +239,8 @@ impl Accounts {
         if let Some(previous) = instead_of {
             store::remove_sign_up(&tx, previous.id).await?;
         }
+        // Checked in the transaction: no unique index spans `accounts` and `signups`. An account that is created after
+        // this check is caught by the unique index on `accounts` at the end of the sign-up.
         if !store::skeletons_of_accounts(&tx, &[handle.skeleton()]).await?.is_empty() {
             return Err(Error::Conflict(format!("{handle} is taken. Please choose another handle.")));
         }

@@ -254,6 +254,7 @@ impl WebhookDispatcher {
             return Ok(DeliveryResult::NotAwake);
         }
         let webhooks = &self.0.app.webhooks;
+        // `None`: the owner discarded the delivery since the list was read.
         let Some(attempt) = webhooks.begin_attempt(id).await? else { return Ok(DeliveryResult::Finished) };
         let outcome = match &attempt.delivery.request {
             Some(request) => self.send(instance, &attempt, request).await,

@@ -71,6 +71,7 @@ impl Edge {
             let detail = "This instance takes no webhooks just now.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "closed", "Closed", detail));
         }
+        // Order: the rate limit comes before the body, so that a flood costs neither memory nor a database write.
         self.app.webhooks.check_rate(instance.id, client.ip)?;
         // A body that announces its length is refused before a byte of it is read.
         if content_length(&parts.headers).is_some_and(|length| length > MAX_BODY_BYTES) {

@@ -186,6 +186,7 @@ impl Webhooks {
         let tx = self.0.db.begin().await?;
         let (state, bytes) = store::discard(&tx, instance, id).await?.ok_or(Error::NotFound)?;
         tx.commit().await?;
+        // Order: after the commit, because a rollback must not release the space.
         self.inboxes().release(instance, state, bytes);
         // The deleted delivery may have blocked the next one of its path.
         self.schedule(instance, self.0.clock.now());
