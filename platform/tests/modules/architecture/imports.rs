@@ -260,8 +260,8 @@ impl PathReader<'_> {
     fn read_import(&mut self, at: usize, visibility: Visibility) -> usize {
         let end = (at..self.code.len()).find(|at| self.code[*at].is(";")).unwrap_or(self.code.len());
         let (base, found) = (&self.base, &mut self.found);
-        use_tree(&self.code[at + 1..end], &[], &mut |segments, role| {
-            found.push(NamedPath { base: base.clone(), segments, role: role(visibility) });
+        use_tree(&self.code[at + 1..end], &[], visibility, &mut |segments, role| {
+            found.push(NamedPath { base: base.clone(), segments, role });
         });
         end
     }
@@ -292,20 +292,23 @@ fn path_at(code: &[Token<'_>], at: usize) -> Vec<String> {
     segments
 }
 
-type MakeRole = Box<dyn Fn(Visibility) -> PathRole>;
-
 /// Reports every path of a `use` tree, with lists in braces taken apart.
-fn use_tree(tree: &[Token<'_>], prefix: &[String], report: &mut dyn FnMut(Vec<String>, MakeRole)) {
+fn use_tree(
+    tree: &[Token<'_>],
+    prefix: &[String],
+    visibility: Visibility,
+    report: &mut dyn FnMut(Vec<String>, PathRole),
+) {
     let mut segments = prefix.to_vec();
     let mut at = usize::from(starts_with(tree, &["::"]));
     while let Some(token) = tree.get(at) {
         if token.is("{") {
             for branch in branches(&tree[at + 1..closing(tree, at) - 1]) {
-                use_tree(branch, &segments, report);
+                use_tree(branch, &segments, visibility, report);
             }
             return;
         } else if token.is("*") {
-            report(segments, Box::new(|visibility| PathRole::Glob { visibility }));
+            report(segments, PathRole::Glob { visibility });
             return;
         } else if token.is("as") {
             break;
@@ -320,7 +323,7 @@ fn use_tree(tree: &[Token<'_>], prefix: &[String], report: &mut dyn FnMut(Vec<St
     }
     let alias = tree.get(at + 1).filter(|_| tree.get(at).is_some_and(|t| t.is("as"))).map(|t| t.text.to_owned());
     if let Some(name) = alias.or_else(|| segments.last().cloned()) {
-        report(segments, Box::new(move |visibility| PathRole::Import { name: name.clone(), visibility }));
+        report(segments, PathRole::Import { name, visibility });
     }
 }
 
