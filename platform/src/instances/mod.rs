@@ -30,6 +30,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use declared_jobs::MAX_JOBS;
 pub use deletion::MarkOutcome;
 pub use in_flight::{TrafficFlow, WorkInFlight};
 use index::InstanceIndex;

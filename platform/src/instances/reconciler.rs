@@ -169,7 +169,9 @@ impl Instances {
             let nothing = ObservedInstance { instance: instance.id, volume: false, container: None };
             let seen = there.get(&instance.id).copied().unwrap_or(&nothing);
             instance.with_state(|state| {
-                if state.container.as_deref() != container_id(seen) || state.observed != Some(observed_state(state, seen)) {
+                if state.container.as_deref() != container_id(seen)
+                    || state.observed != Some(observed_state(state, seen))
+                {
                     state.observed = None;
                 }
             });

@@ -93,7 +93,9 @@ impl WebhookDelivery {
 }
 
 impl DeliveryState {
-    pub(super) fn as_str(self) -> &'static str {
+    /// The word for it in the database and in the JSON API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
             Self::Delivered => "delivered",

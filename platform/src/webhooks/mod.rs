@@ -200,7 +200,25 @@ impl Webhooks {
         state: DeliveryState,
         limit: u64,
     ) -> Result<Vec<DeliveryView>> {
-        store::latest(&self.0.db, instance, state, limit).await
+        store::latest(&self.0.db, instance, state, i64::MAX, limit).await
+    }
+
+    /// The newest deliveries in one state that arrived before `cursor`, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// `Invalid` when the instance has no delivery with the id `cursor`, in any state.
+    pub async fn deliveries_before(
+        &self,
+        instance: InstanceId,
+        state: DeliveryState,
+        cursor: DeliveryId,
+        limit: u64,
+    ) -> Result<Vec<DeliveryView>> {
+        let db = &self.0.db;
+        let sequence = store::sequence(db, instance, cursor).await?.ok_or_else(|| {
+            Error::invalid("before", "There is no such delivery any more. Request the list again without before.")
+        })?;
+        store::latest(db, instance, state, sequence, limit).await
     }
 
     /// The size of one inbox.

@@ -76,8 +76,9 @@ async fn a_program_sets_lists_and_deletes_its_alarms() {
         let (status, _) = inside.ask("PUT", "/alarms/once", &json!({ "at": in_an_hour }).to_string()).await;
         assert_eq!(status, 200, "seconds since 1970 will do, and the name is one alarm's");
         let (_, all) = inside.ask("GET", "/alarms", "").await;
-        let named: Vec<_> = all["alarms"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
-        assert_eq!((named, &all["most"]), (vec!["nightly", "once"], &json!(MAX_ALARMS)));
+        let named: Vec<_> = all["items"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
+        assert_eq!((named, &all["limit"]), (vec!["nightly", "once"], &json!(MAX_ALARMS)));
+        assert_eq!(all["next"], json!(null), "one page holds all of them");
         assert_eq!(inside.ask("DELETE", "/alarms/once", "").await.0, 204);
         let (status, gone) = inside.ask("DELETE", "/alarms/once", "").await;
         assert_eq!((status, &gone["code"]), (404, &json!("not_found")));

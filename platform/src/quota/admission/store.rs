@@ -12,7 +12,7 @@ use super::account_limits::AccountLimits;
 use super::books::{Books, ClosedMonth, Credit};
 use super::entities::{credits, limits};
 use crate::clock::Timestamp;
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
 use crate::quota::calendar::{Day, Month};
@@ -29,7 +29,7 @@ pub struct NewCredit<'a> {
 
 /// The account's books as the database has them, with nothing in flight. `usual`: the limits of accounts that have none
 /// of their own.
-pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: Limits, now: Timestamp) -> Result<Books> {
+pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: CallLimits, now: Timestamp) -> Result<Books> {
     let limits = own_limits(db, account).await?.map_or(usual, |own| own.over(usual));
     let (month, today) = (Month::of(now), Day::of(now));
     let rows = allowances::Entity::find().filter(allowances::Column::AccountId.eq(account)).all(db).await?;

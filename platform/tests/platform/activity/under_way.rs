@@ -3,8 +3,9 @@
 
 use berth::containers::fake::Verb;
 use berth::containers::{ContainerExit, ContainerState};
-use berth::instances::{Cause, Fact, Wish, Work};
+use berth::instances::{Cause, Fact, MAX_JOBS, Wish, Work};
 use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -162,6 +163,11 @@ async fn an_invalid_job_is_refused_with_a_sentence() {
     assert_eq!(stranger.send().await.unwrap().status(), 401);
     assert_eq!(scene.inside("POST", "/jobs/build").send().await.unwrap().status(), 405);
     assert_eq!(scene.platform.instances().jobs(&scene.alice.instance).len(), 16);
+    let all: Value = scene.inside("GET", "/jobs").send().await.unwrap().json().await.unwrap();
+    let items = all["items"].as_array().unwrap();
+    assert_eq!((items.len(), &all["next"], &all["limit"]), (16, &json!(null), &json!(MAX_JOBS)));
+    let now = scene.platform.clock.now().0;
+    assert_eq!(items[0], json!({ "name": "job-0", "since_ms": now, "until_ms": now + 60_000 }));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Webhooks: a request to an open path is stored while the instance sleeps, wakes it, and is delivered at least once.
 
+mod lists;
 mod migration;
 
 use std::collections::HashSet;
