@@ -6,5 +6,5 @@ mod metrics;
 mod store;
 
 pub use doctor::{Opened, examine};
-pub use jobs::Jobs;
+pub use jobs::{Jobs, PURGE_JOBS};
 pub use metrics::{AskOutcome, EdgeOutcome, Metrics, render};
