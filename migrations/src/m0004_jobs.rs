@@ -1,18 +1,6 @@
 //! Scheduled work, leased to one process at a time.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // One row for each job and due time: the unique pair keeps two schedulers from enqueueing it twice.
     "CREATE TABLE jobs (
         id {uuid} PRIMARY KEY,

@@ -1,18 +1,6 @@
 //! Webhooks and alarms: open paths, stored requests and scheduled wakes. `m0019_webhooks` renames its mail and letters.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // A path may end in a secret. It is shown to its owner in full, so it cannot be hashed.
     "CREATE TABLE mail_paths (
         instance_id {uuid} NOT NULL REFERENCES instances(id),

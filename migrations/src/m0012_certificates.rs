@@ -1,18 +1,6 @@
 //! Names that were allowed their first certificate, so that a restart forgets neither them nor the week's budget.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // from_ms: from when on the name may have a certificate, which may lie ahead. The row outlives the account, as the
     // certificate does.
     "CREATE TABLE certificates (

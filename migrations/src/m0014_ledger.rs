@@ -1,19 +1,7 @@
 //! The quota ledger: limits of single accounts, credit, receipts in a hash chain, and sums by day. From here on, holds
 //! for calls in flight are in the platform's journal instead of a table.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // Calls in flight when the previous version ended are charged at their hold, as that version would have done at its
     // start.
     "INSERT INTO receipts (id, account_id, instance_id, period, provider, model, price_version, held_nanodollars,
