@@ -1,8 +1,12 @@
-//! Schema migrations: each is applied as a whole or not at all, on data.
+//! Schema migrations: each is applied as a whole or not at all, on data, and an SQLite file is copied before the first.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use ::migrations::{Migrator, MigratorTrait as _, SqlMigration};
+use berth::db::Db;
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement};
 use sea_orm_migration::{MigrationTrait, MigratorTraitSelf};
 use uuid::Uuid;
@@ -128,4 +132,93 @@ async fn a_migration_that_is_cut_after_any_statement_changes_nothing_and_begins_
             assert_eq!(texts(&connection, query).await, found, "{query}; {url}");
         }
     }
+}
+
+/// A database on SQLite with all migrations but the last `pending`, and an account.
+async fn older_database(folder: &Path, pending: usize) -> String {
+    let url = format!("sqlite:{}", folder.join("berth.db").display());
+    let connection = Database::connect(format!("{url}?mode=rwc")).await.unwrap();
+    let applied = u32::try_from(::migrations::all().len() - pending).unwrap();
+    Migrator::up(&connection, Some(applied)).await.unwrap();
+    add_rows(&connection, 1).await;
+    connection.close().await.unwrap();
+    url
+}
+
+fn copies(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut copies: Vec<String> = names.filter(|name| name.contains(".before-")).collect();
+    copies.sort();
+    copies
+}
+
+#[tokio::test]
+async fn a_database_is_copied_before_its_first_pending_migration() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = older_database(dir.path(), 2).await;
+    let all = ::migrations::all();
+    let first = &all[all.len() - 2].name[..5];
+    // Of earlier upgrades, and an attempt of this one that did not end.
+    for old in ["m0003", "m0001", "m0002", "m0004"] {
+        std::fs::write(dir.path().join(format!("berth.db.before-{old}")), "old").unwrap();
+    }
+    std::fs::write(dir.path().join(format!("berth.db.before-{first}")), "of an earlier attempt").unwrap();
+    std::fs::write(dir.path().join(format!("berth.db.before-{first}.new")), "half").unwrap();
+
+    Db::open_and_migrate(&url).await.unwrap();
+    let copy = format!("berth.db.before-{first}");
+    assert_eq!(copies(dir.path()), ["berth.db.before-m0003", "berth.db.before-m0004", &*copy], "the newest three stay");
+    let copy = dir.path().join(copy);
+    assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let connection = Database::connect(format!("sqlite:{}", copy.display())).await.unwrap();
+    assert_eq!(Migrator::get_pending_migrations(&connection).await.unwrap().len(), 2);
+    assert_eq!(texts(&connection, "SELECT handle FROM accounts").await, ["alice"]);
+
+    // Neither a start without a migration nor a new database makes one.
+    std::fs::remove_file(&copy).unwrap();
+    Db::open_and_migrate(&url).await.unwrap();
+    assert!(!copy.exists());
+    let new = tempfile::tempdir().unwrap();
+    Db::open_and_migrate(&format!("sqlite:{}", new.path().join("berth.db").display())).await.unwrap();
+    assert_eq!(copies(new.path()), Vec::<String>::new());
+}
+
+/// A file system of 2 MiB; unmounted with the test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "story"]).arg(folder.path()).status();
+        assert!(mount.unwrap().success(), "this test mounts a small file system, which needs root");
+        Self(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn without_room_for_the_copy_nothing_is_migrated() {
+    let disk = SmallDisk::mount();
+    let folder = disk.0.path();
+    let url = older_database(folder, 1).await;
+    let filler = folder.join("filler");
+    // The write-ahead log needs a little room too.
+    std::fs::write(&filler, vec![0; 2 << 20]).unwrap_err();
+    let full = std::fs::File::options().write(true).open(&filler).unwrap();
+    full.set_len(full.metadata().unwrap().len() - (128 << 10)).unwrap();
+
+    let refused = format!("{:#}", Db::open_and_migrate(&url).await.unwrap_err());
+    assert!(refused.contains("Make 2 MiB of room on that disk, then start again"), "{refused}");
+    assert_eq!(copies(folder), Vec::<String>::new(), "no half copy keeps the disk full");
+    let waits = format!("{:#}", Db::open(&url).await.unwrap_err());
+    assert!(waits.contains("lacks 1 migrations"), "{waits}");
+
+    std::fs::remove_file(&filler).unwrap();
+    Db::open_and_migrate(&url).await.unwrap();
+    assert_eq!(copies(folder).len(), 1);
 }
