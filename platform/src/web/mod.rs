@@ -10,6 +10,7 @@ mod csrf;
 pub mod dashboard;
 pub mod domains;
 mod extractors;
+mod former_addresses;
 pub mod hand_off;
 pub mod instance;
 pub mod landing;

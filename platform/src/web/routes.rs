@@ -5,8 +5,8 @@ use super::access::AccessLevel::Public;
 pub use super::route::Route;
 use super::route::get;
 use super::{
-    account, account_deletion, admin, dashboard, domains, hand_off, instance, landing, log_in, own_keys, passkeys,
-    sessions, sharing, sign_up, usage, webhooks,
+    account, account_deletion, admin, dashboard, domains, former_addresses, hand_off, instance, landing, log_in,
+    own_keys, passkeys, sessions, sharing, sign_up, usage, webhooks,
 };
 use crate::http::assets;
 
@@ -40,5 +40,6 @@ pub fn app() -> Vec<Route> {
     table.extend(sharing::routes());
     table.extend(domains::routes());
     table.extend(admin::routes());
+    table.extend(former_addresses::routes());
     table
 }
