@@ -23,7 +23,7 @@ pub use admission::{Admission, BudgetCall, OwnKeyCall, Refusal};
 pub use calendar::{Day, DayRange, Month, Period};
 pub use ledger::{Hold, Ledger, Receipt};
 pub use prices::{CallOutcome, PriceTables, dollars};
-pub use registration::QuotaModule;
+pub use registration::{QuotaModule, money_findings};
 pub use reports::Reports;
 
 use crate::clock::Clock;
@@ -124,7 +124,12 @@ impl Quota {
     /// Whether the books agree: receipts, sums by day and sums by month. Returns a sentence for each that does not;
     /// `doctor` and tests expect none.
     pub async fn disagreements(&self) -> Result<Vec<String>> {
-        // Calls go on meanwhile, and must not look like disagreements.
-        ledger::disagreements(&self.admission.db.begin_reading().await?).await
+        disagreements(&self.admission.db).await
     }
+}
+
+/// As of [`Quota::disagreements`].
+async fn disagreements(db: &Db) -> Result<Vec<String>> {
+    // Calls go on meanwhile, and must not look like disagreements.
+    ledger::disagreements(&db.begin_reading().await?).await
 }
