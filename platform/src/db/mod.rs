@@ -3,6 +3,7 @@
 
 pub mod audit;
 mod backup;
+pub mod rows;
 
 use std::time::Duration;
 

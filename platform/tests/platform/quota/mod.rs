@@ -6,6 +6,7 @@ mod corrections;
 mod prices;
 pub mod repricing;
 mod unknown_models;
+mod unreadable_rows;
 pub mod usage;
 
 use std::sync::Arc;
