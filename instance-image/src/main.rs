@@ -1,4 +1,4 @@
-//! The HTTP server of the default instance image, with the page that an owner sees first. It keeps the instance
+//! The HTTP server of the default instance image, with the page that an owner sees first. It implements the instance
 //! contract (README.md beside this crate) and is not part of the platform: any other image may replace it.
 
 mod assertion;
@@ -20,7 +20,7 @@ use crate::model::ModelClient;
 use crate::visits::VisitCounter;
 use crate::webhooks::WebhookLog;
 
-/// How long open responses may go on after SIGTERM. The platform sends SIGKILL after 10 s.
+/// Graceful shutdown: how long open responses may continue after SIGTERM. The platform sends SIGKILL after 10 s.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The state that handlers share.
@@ -65,7 +65,7 @@ impl ServerSettings {
     }
 }
 
-// One thread serves one owner well enough, and its smaller memory is swapped out and in faster when the instance
+// A single thread is enough for one owner, and its smaller memory is swapped out and in faster when the instance
 // freezes.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -81,7 +81,7 @@ async fn main() -> ExitCode {
 #[expect(clippy::disallowed_methods, reason = "nothing here but the uptime shown depends on the time")]
 async fn run() -> Result<(), String> {
     let settings = ServerSettings::from_env()?;
-    // Before anything slow: for process 1 of a container the kernel drops SIGTERM until a handler is installed
+    // Order: before anything slow. For process 1 of a container the kernel drops SIGTERM until a handler is installed
     // (pid_namespaces(7)), and an early stop would then wait for SIGKILL.
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("Cannot wait for SIGTERM: {e}."))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("Cannot wait for SIGINT: {e}."))?;

@@ -1,5 +1,5 @@
-//! A client of the quota proxy: model calls, the budget, and alarms. Address and key come from the environment, as they
-//! do for every program in the instance.
+//! A client of the quota proxy: model calls, the budget, and alarms. Address and key come from the environment, as for
+//! every program in the instance.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The models on offer: the API's name and the name on the page. The first is the default.
+/// The offered models: the API's name and the name on the page. The first is the default.
 pub const MODELS: &[(&str, &str)] =
     &[("claude-haiku-4-5", "Haiku 4.5"), ("claude-sonnet-4-5", "Sonnet 4.5"), ("claude-opus-4-5", "Opus 4.5")];
 
 const MAX_TOKENS: u32 = 1024;
-/// Longest time without a byte from the provider, which sends a ping every few seconds while a model thinks.
+/// Idle timeout of a response. The provider sends a ping every few seconds while a model thinks.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// For calls that the platform answers from memory or one transaction.
+/// Timeout of calls that the platform answers from memory or with one transaction.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Largest body of an error or a budget that is read.
+/// Largest body of an error or a budget that is read, in bytes.
 const MAX_SMALL_BODY: usize = 64 * 1024;
-/// Longest line of a stream that is kept; the provider's have a few hundred bytes.
+/// Longest line of a stream that is kept, in bytes; the provider's lines have a few hundred.
 const MAX_LINE: usize = 256 * 1024;
 
 const AWAY: &str = "The model cannot be reached just now. Try again in a moment.";
@@ -40,7 +40,7 @@ pub struct ModelClient {
     token: String,
 }
 
-/// The rest of the owner's AI budget of this month.
+/// The remaining AI budget of the owner for this month.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct RemainingBudget {
     pub period: String,
@@ -48,13 +48,13 @@ pub struct RemainingBudget {
     pub left_nanodollars: i64,
 }
 
-/// A piece of an answer.
+/// A part of a streamed answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnswerPiece {
     Text(String),
     /// The answer ended at `MAX_TOKENS`.
     CutShort,
-    /// An error, as a sentence for the owner. It is the last piece.
+    /// An error, as a sentence for the owner. Always the last part.
     Failed(String),
 }
 
@@ -64,7 +64,7 @@ impl ModelClient {
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
-            // No connection pool: after a freeze, pooled connections have long been closed by the other side, and the
+            // No keep-alive pool: after a freeze, pooled connections have long been closed by the other side, and the
             // first request on each would fail. A new connection to a process on the same host takes less than a
             // millisecond.
             .pool_max_idle_per_host(0)
@@ -130,7 +130,7 @@ impl ModelClient {
             .header("anthropic-version", "2023-06-01")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body.to_string()));
-        // The only part of it that can be wrong is the address from the environment.
+        // Only the address from the environment can make the request invalid.
         let Ok(request) = request else {
             return failed("This instance does not know where its models are: ANTHROPIC_BASE_URL is not an address.");
         };
@@ -158,7 +158,7 @@ fn error_sentence(body: &[u8]) -> Option<String> {
     (!message.is_empty()).then(|| message.to_owned())
 }
 
-/// Parses a provider's event stream into pieces. A stream that ends without `message_stop` ends with a failure.
+/// Parses a provider's event stream into pieces. A stream that ends without `message_stop` yields a failure.
 fn pieces<E: 'static>(
     chunks: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
 ) -> impl Stream<Item = AnswerPiece> + Send {
@@ -180,14 +180,14 @@ fn pieces<E: 'static>(
     })
 }
 
-/// Incremental parser of the Anthropic Messages API's server-sent events.
-/// Shape: <https://docs.anthropic.com/en/docs/build-with-claude/streaming>.
+/// An incremental parser of the Anthropic Messages API's server-sent events. Format:
+/// <https://docs.anthropic.com/en/docs/build-with-claude/streaming>.
 #[derive(Default)]
 struct EventParser {
     /// The bytes of an incomplete line.
     line: Vec<u8>,
     ready: std::collections::VecDeque<AnswerPiece>,
-    /// `message_stop` was seen.
+    /// Whether `message_stop` was seen.
     complete: bool,
 }
 
@@ -197,7 +197,7 @@ impl EventParser {
             if byte == b'\n' {
                 let line = std::mem::take(&mut self.line);
                 self.read(&line);
-            // A longer line is cut off, not an error: its JSON then fails to parse, and the event is skipped.
+            // A longer line is truncated: its JSON then fails to parse, and the event is skipped.
             } else if self.line.len() < MAX_LINE {
                 self.line.push(byte);
             }
@@ -226,7 +226,8 @@ impl EventParser {
                 let sentence = event["error"]["message"].as_str().unwrap_or(BROKE_OFF).to_owned();
                 self.ready.push_back(AnswerPiece::Failed(sentence));
             }
-            // Events without text, and types that the API adds later, which its versioning policy asks clients to skip.
+            // Events without text, and types that the API adds later; its versioning policy requires clients to skip
+            // them.
             _ => {}
         }
     }

@@ -23,12 +23,12 @@ use crate::webhooks::WebhookRecord;
 
 type SharedState = State<Arc<ServerState>>;
 
-/// How many webhooks the page lists.
+/// The most webhooks that the page lists.
 const LISTED: usize = 8;
-/// Berth accepts webhooks with bodies up to this.
+/// Largest body of a webhook that Berth accepts, in bytes.
 const MAX_WEBHOOK_BYTES: usize = 1024 * 1024;
 
-/// No inline styles or scripts, nothing from other origins, no framing.
+/// Content Security Policy: no inline styles or scripts, no other origins, no framing.
 const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -48,8 +48,8 @@ pub fn routes(server: Arc<ServerState>) -> Router {
         .layer(middleware::map_response(with_headers))
         .layer(middleware::from_fn_with_state(server.clone(), owner_only))
         .layer(middleware::from_fn_with_state(server.clone(), own_forms_only))
-        // The last layer runs first. Webhooks pass before the two checks, because their senders have no page here and are
-        // not the owner; `X-Berth-Delivery` shows that Berth delivered them.
+        // The last layer runs first. Webhooks pass before the two checks, because their senders are neither on this
+        // page nor the owner; `X-Berth-Delivery` proves that Berth delivered them.
         .layer(middleware::from_fn_with_state(server.clone(), receive_webhooks))
         .with_state(server)
 }
@@ -82,7 +82,7 @@ struct WebhookEntry {
 struct BudgetView {
     left: String,
     allowance: String,
-    /// The rest in percent, 0 to 100.
+    /// The remaining part in percent, 0 to 100.
     percent: i64,
 }
 
@@ -110,11 +110,10 @@ struct QuestionForm {
     model: String,
 }
 
-/// `POST /ask`: streams the answer to the page's script, one JSON object a line; a browser without scripts gets a whole
-/// page.
+/// `POST /ask`: streams the answer to the page's script as JSON lines; a browser without scripts gets a whole page.
 async fn ask(State(server): SharedState, headers: HeaderMap, Form(asked): Form<QuestionForm>) -> Response {
     let question = asked.question.trim();
-    // The name goes into a call that the owner pays for: only those on offer are accepted from a form.
+    // The name goes into a call that the owner pays for: only the offered models are accepted from a form.
     let model = MODELS.iter().find(|(name, _)| *name == asked.model).unwrap_or(&MODELS[0]).0;
     let pieces = if question.is_empty() {
         futures_util::stream::iter([AnswerPiece::Failed("Write a question first.".into())]).boxed()
@@ -141,10 +140,10 @@ struct AlarmForm {
     minutes: u64,
 }
 
-/// The name of the page's alarm. There is one: setting it again replaces it.
+/// The name of the page's only alarm. Setting it again replaces it.
 const ALARM: &str = "page";
 
-/// Asks to be woken; Berth delivers the alarm to this same path, as a webhook like any other.
+/// Sets the alarm. Berth delivers it to this same path, as a webhook like any other.
 async fn alarm(State(server): SharedState, Form(AlarmForm { minutes }): Form<AlarmForm>) -> Response {
     let at = now() + minutes.clamp(1, 24 * 60) * 60;
     match server.models.set_alarm(ALARM, at, "/alarm").await {
@@ -153,8 +152,8 @@ async fn alarm(State(server): SharedState, Form(AlarmForm { minutes }): Form<Ala
     }
 }
 
-/// Receives webhooks on every path, since the owner may open any. The header `X-Berth-Delivery` tells them apart: Berth
-/// removes names of that form from every request that comes from elsewhere.
+/// Receives webhooks on every path, since the owner may open any. The header `X-Berth-Delivery` identifies them: Berth
+/// removes names of that form from all other requests.
 async fn receive_webhooks(State(server): SharedState, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
@@ -172,7 +171,7 @@ async fn receive_webhooks(State(server): SharedState, request: Request, next: Ne
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(e) => {
             eprintln!("A webhook was not recorded: {e}");
-            // Not 2xx, so Berth retries it.
+            // Not 2xx, so that Berth retries the delivery.
             StatusCode::INSUFFICIENT_STORAGE.into_response()
         }
     }
@@ -214,7 +213,7 @@ async fn show(
     }
 }
 
-/// The text of an answer, and a sentence when it is not whole.
+/// The text of an answer, and a sentence when the answer is incomplete.
 fn joined(pieces: Vec<AnswerPiece>) -> (String, Option<String>) {
     let (mut answer, mut trouble) = (String::new(), None);
     for piece in pieces {
@@ -242,14 +241,14 @@ async fn whoami(State(server): SharedState, headers: HeaderMap) -> Json<serde_js
     Json(json!({ "user": user.unwrap_or("nobody"), "assertion": verdict }))
 }
 
-/// In Unix seconds.
+/// The current Unix time in seconds.
 #[expect(clippy::disallowed_methods, reason = "an assertion ends by the clock that the platform has as well")]
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    // Files change together with the page and are small: a revalidation costs less than a new page with an old style.
+    // Files change together with the page and are small: revalidation costs less than a new page with an old style.
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
@@ -271,8 +270,8 @@ fn is_own(headers: &HeaderMap, url: &str) -> bool {
     }
 }
 
-/// Authorisation: the page is private, and a question costs the owner's budget. Guests and strangers whom the owner let
-/// in are refused; a program of the owner's own may serve them on other paths.
+/// Authorization: the page is private, and a question costs the owner's budget. Guests and strangers whom the owner
+/// admitted are refused; the owner's own program may serve them on other paths.
 async fn owner_only(State(server): SharedState, request: Request, next: Next) -> Response {
     if !is_the_owners(request.uri().path()) || is_owner(request.headers(), &server.handle) {
         return next.run(request).await;
@@ -298,13 +297,12 @@ async fn with_headers(mut response: Response) -> Response {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    // Static files have set their own; everything else is private.
+    // Static files set their own value; all other responses are private.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
-/// `$5.00`, or `$4.9987` where there are hundredths of a cent. Rounded down, so that the page never shows more than is
-/// left.
+/// `$5.00`, or `$4.9987` with hundredths of a cent. Rounded down, so that the page never shows more than the remainder.
 fn dollars(nano: i64) -> String {
     let hundredths_of_cents = nano.max(0) / 100_000;
     let (whole, rest) = (hundredths_of_cents / 10_000, hundredths_of_cents % 10_000);

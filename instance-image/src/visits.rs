@@ -1,4 +1,4 @@
-//! A counter of visits in a file of the volume, which shows that `$HOME` outlives the container.
+//! A counter of visits in a file of the volume, which demonstrates that `$HOME` outlives the container.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
-/// A number in a file. A power cut leaves the old number or the new one, never a part of one.
+/// A number in a file. Crash-safe: a power cut leaves the old or the new number, never a part of one.
 pub struct VisitCounter {
     file: PathBuf,
     last: Mutex<Option<u64>>,
@@ -21,7 +21,7 @@ impl VisitCounter {
     /// Counts a visit, and returns the new number once it is on disk.
     ///
     /// # Errors
-    /// When the volume cannot be read or written, such as when it is full. The number is then as it was.
+    /// When the volume cannot be read or written, for example because it is full. The number is then unchanged.
     pub async fn count(&self) -> io::Result<u64> {
         let mut last = self.last.lock().await;
         let before = match *last {
@@ -49,8 +49,8 @@ impl VisitCounter {
         let mut file = fs::File::create(&new).await?;
         file.write_all(format!("{count}\n").as_bytes()).await?;
         file.sync_all().await?;
-        // The content is flushed before the rename, and the folder after it: a rename may reach the disk before the
-        // data of the file, and would then leave an empty one.
+        // Durability: fsync of the content before the rename, and of the folder after it. Otherwise the rename may
+        // reach the disk before the content, which would leave an empty file.
         fs::rename(&new, &self.file).await?;
         fs::File::open(folder).await?.sync_all().await
     }

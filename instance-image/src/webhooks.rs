@@ -1,4 +1,4 @@
-//! Received webhooks: a log of delivery ids in the volume, which makes at-least-once delivery idempotent.
+//! The webhook log: the ids of received deliveries, in the volume, which make at-least-once delivery idempotent.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,19 +9,19 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
-/// How many are remembered. A delivery is repeated only before the next one of its path comes, so that a hundred ids
-/// are enough for the eight paths and the alarms that there may be.
+/// The most remembered deliveries. A delivery is repeated only before the next one of its path, so a hundred ids are
+/// enough for the eight paths and the alarms.
 const MAX_RECORDS: usize = 100;
 
 /// A received webhook, without headers and body.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct WebhookRecord {
-    /// `X-Berth-Delivery`: the same at every attempt.
+    /// `X-Berth-Delivery`, the idempotency key: equal for every attempt.
     pub id: String,
     /// `POST /hooks/github`, or the name of the alarm that rang.
     pub what: String,
     pub bytes: usize,
-    /// In Unix seconds.
+    /// Unix time in seconds.
     pub at: u64,
 }
 
@@ -40,14 +40,14 @@ impl WebhookLog {
         Self { file: folder.join("webhooks"), former_file: folder.join("letters"), known: Mutex::new(None) }
     }
 
-    /// Records a delivery, unless its id is known. Only after this may it be acknowledged with 2xx: the platform then
+    /// Records a delivery, unless its id is known. Only afterwards may it be acknowledged with 2xx: the platform then
     /// never sends it again.
     ///
     /// # Errors
     /// When the volume cannot be read or written; the delivery must then be refused, so that it is retried.
     pub async fn record(&self, webhook: WebhookRecord) -> io::Result<()> {
-        // Held over the write: after a timeout, the next attempt of a delivery may arrive while this one is being
-        // recorded.
+        // The lock is held over the write: after a timeout, the next attempt of a delivery may arrive while this one is
+        // being recorded.
         let mut known = self.known.lock().await;
         let mut webhooks = self.read(&known).await?;
         if !webhooks.iter().any(|other| other.id == webhook.id) {
@@ -77,7 +77,7 @@ impl WebhookLog {
         }
         for file in [&self.file, &self.former_file] {
             match fs::read(file).await {
-                // The owner may edit every file of the volume: one that cannot be parsed counts as empty.
+                // The owner may edit every file of the volume: an unparsable one counts as empty.
                 Ok(text) => return Ok(serde_json::from_slice(&text).unwrap_or_default()),
                 Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {}
                 Err(e) => return Err(e),
@@ -93,7 +93,7 @@ impl WebhookLog {
         let mut file = fs::File::create(&new).await?;
         file.write_all(&serde_json::to_vec(webhooks)?).await?;
         file.sync_all().await?;
-        // Atomic replacement: flush the content, rename, flush the folder.
+        // Atomic replacement: fsync the content, rename, fsync the folder.
         fs::rename(&new, &self.file).await?;
         fs::File::open(folder).await?.sync_all().await?;
         // From now on the former file is never read. It does no harm where it cannot be removed.

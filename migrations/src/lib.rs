@@ -1,7 +1,7 @@
-//! Database migrations: the schema, one change a file, the same for SQLite and PostgreSQL.
+//! Database migrations: the schema, one change per file, the same for SQLite and PostgreSQL.
 //!
-//! Ids are UUIDs, times are `_ms` (milliseconds since 1970, UTC), money is `_nanodollars`; secrets and tokens are
-//! stored hashed or encrypted. A change is a new file, never an edit of an old one. File names stay as they are, also
+//! Ids are UUIDs, times are `_ms` (milliseconds since the Unix epoch, UTC), money is `_nanodollars`; secrets and tokens
+//! are stored hashed or encrypted. A change is a new file, never an edit of an old one. File names never change, even
 //! when their words are no longer used: databases record the applied migrations by file name.
 
 use sea_orm_migration::prelude::*;

@@ -1,7 +1,7 @@
 //! Accounts: passkeys, recovery codes, sessions, sign-ups and challenges in progress, and the audit log.
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    // state: active | suspended. role: member | admin. skeleton: the handle with look-alike characters folded.
+    // state: active | suspended. role: member | admin. skeleton: the handle with confusable characters folded.
     "CREATE TABLE accounts (
         id {uuid} PRIMARY KEY,
         handle text NOT NULL UNIQUE,
@@ -30,8 +30,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
         used_at_ms bigint
     )",
     "CREATE INDEX recovery_codes_by_account ON recovery_codes (account_id)",
-    // audience: the host the cookie belongs to (the app host, or an instance's). parent_id: the session on the app
-    // host that an instance session came from and ends with.
+    // audience: the host for which the cookie is valid (the app host, or an instance's). parent_id: the session on the
+    // app host from which an instance session was derived, and with which it ends.
     "CREATE TABLE sessions (
         id {uuid} PRIMARY KEY,
         token_hash {bytes} NOT NULL UNIQUE,
@@ -63,8 +63,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
         recovery_codes {bytes},
         expires_at_ms bigint NOT NULL
     )",
-    // A challenge that was issued and may be answered once: passkey ceremonies, a login waiting for its
-    // one-time code, a hand-off code for an instance's host.
+    // A challenge that was issued and can be answered once: passkey ceremonies, a login that needs its one-time code, a
+    // hand-off code for an instance's host.
     "CREATE TABLE challenges (
         token_hash {bytes} PRIMARY KEY,
         purpose text NOT NULL,

@@ -1,8 +1,8 @@
 //! Instances: the wish, the observed fact, and the history of transitions with their causes.
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    // slot: the number that determines bridge and address; unique while this row exists.
-    // wish: available | frozen | stopped | suspended | removed. For those, facts and causes see Wish, Fact and Cause in
+    // slot: the number that determines bridge and address; unique while this row exists. wish: available | frozen |
+    // stopped | suspended | removed. Wishes, facts and causes are defined by Wish, Fact and Cause in
     // platform/src/instances/rules.rs.
     "CREATE TABLE instances (
         id {uuid} PRIMARY KEY,

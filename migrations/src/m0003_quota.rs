@@ -22,8 +22,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
         at_ms bigint NOT NULL
     )",
     "CREATE INDEX holds_by_account ON holds (account_id)",
-    // basis: provider (its own usage figures) | observed (the usage seen until the stream broke) | held
-    // (no usage was seen: the whole hold). outcome: completed | client_gone | upstream_broke | refused | recovered.
+    // basis: provider (its own usage figures) | observed (the usage seen until the stream broke) | held (no usage was
+    // seen: the whole hold). outcome: completed | client_gone | upstream_broke | refused | recovered.
     "CREATE TABLE receipts (
         id {uuid} PRIMARY KEY,
         account_id {uuid} NOT NULL REFERENCES accounts(id),
@@ -46,7 +46,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
         settled_at_ms bigint NOT NULL
     )",
     "CREATE INDEX receipts_by_account ON receipts (account_id, period)",
-    // Nano-dollars per million tokens. A change of price is a new version, never an update.
+    // Nano-dollars per million tokens. A price change is a new version, never an update.
     "CREATE TABLE prices (
         version text NOT NULL,
         provider text NOT NULL,

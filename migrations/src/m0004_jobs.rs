@@ -1,7 +1,7 @@
-//! Scheduled work, leased to one process at a time.
+//! Scheduled jobs, leased to one process at a time.
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    // One row for each job and due time: the unique pair keeps two schedulers from enqueueing it twice.
+    // One row per job and due time: the unique pair makes enqueueing idempotent when two schedulers run.
     "CREATE TABLE jobs (
         id {uuid} PRIMARY KEY,
         kind text NOT NULL,

@@ -8,7 +8,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     "ALTER TABLE instances ADD COLUMN remove_after_seconds bigint",
     // The image for a rollback when the new container does not become ready; set during an upgrade.
     "ALTER TABLE instances ADD COLUMN image_before text",
-    // The image that did not become ready: not tried again until its tag points to another.
+    // The image that did not become ready: not retried until its tag points to another image.
     "ALTER TABLE instances ADD COLUMN image_refused text",
     // An outdated container created before this time is replaced as soon as nothing is in flight.
     "ALTER TABLE instances ADD COLUMN renew_at_ms bigint NOT NULL DEFAULT 0",

@@ -1,6 +1,6 @@
 //! The awake ledger: the last kind of work of an instance, and the jobs that its program declared.
 
-// The words are those of `Work` in platform/src/instances/activity.rs; null in older rows.
+// The words are those of `Work` in platform/src/instances/work.rs; null in older rows.
 pub(crate) const STATEMENTS: &[&str] = &[
     "ALTER TABLE instances ADD COLUMN last_work text",
     "ALTER TABLE transitions ADD COLUMN last_work text",

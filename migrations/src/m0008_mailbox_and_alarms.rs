@@ -1,16 +1,16 @@
-//! Webhooks and alarms: open paths, stored requests and scheduled wakes. `m0019_webhooks` renames its mail and letters.
+//! Webhooks and alarms: open paths, stored requests and scheduled wakes. `m0019_webhooks` renames the tables.
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    // A path may end in a secret. It is shown to its owner in full, so it cannot be hashed.
+    // A path may end in a secret (capability URL). The owner can see it in full, so it cannot be hashed.
     "CREATE TABLE mail_paths (
         instance_id {uuid} NOT NULL REFERENCES instances(id),
         path text NOT NULL,
         opened_at_ms bigint NOT NULL,
         PRIMARY KEY (instance_id, path)
     )",
-    // number: the order of arrival. alarm: the name of the alarm that wrote it; null for requests from outside. target:
-    // path and query; null for an alarm that only wakes. headers: a JSON list of pairs, each byte of a value one
-    // character. state: waiting | delivered | failed. The body is emptied on delivery. answer: the result of the last
+    // number: the order of arrival. alarm: the alarm that enqueued it; null for requests from outside. target: path and
+    // query; null for an alarm that only wakes. headers: a JSON list of pairs, each byte of a value one character
+    // (Latin-1). state: waiting | delivered | failed. The body is emptied on delivery. answer: the result of the last
     // attempt.
     "CREATE TABLE letters (
         id {uuid} PRIMARY KEY,
@@ -32,7 +32,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
         answer text
     )",
     "CREATE INDEX letters_by_instance ON letters (instance_id, state, number)",
-    // Either at_ms (rings once) or cron (repeats). due_at_ms: when it rings next.
+    // Either at_ms (rings once) or cron (repeats). due_at_ms: when the alarm rings next.
     "CREATE TABLE alarms (
         instance_id {uuid} NOT NULL REFERENCES instances(id),
         name text NOT NULL,

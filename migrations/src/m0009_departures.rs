@@ -1,10 +1,10 @@
-//! Deletion of accounts: scheduled deletions that can still be cancelled, and slots in quarantine.
+//! Account deletion: scheduled deletions that can still be cancelled, and slots in quarantine.
 
 pub(crate) const STATEMENTS: &[&str] = &[
     // A row exists from the request until everything is destroyed, or until a cancellation is complete. asked_by: owner
-    // | operator. state_before: of the account. buried_at_ms: when the instance's files were moved under a tombstone.
-    // kept_at_ms: when the deletion was cancelled. instance_id is no foreign key: the row outlives the instance for a
-    // moment.
+    //  operator. state_before: the account's previous state. buried_at_ms: when the instance's files got a tombstone.
+    // kept_at_ms: when the deletion was cancelled. instance_id is not a foreign key: the row outlives the instance for
+    // a moment.
     "CREATE TABLE departures (
         account_id {uuid} PRIMARY KEY REFERENCES accounts(id),
         instance_id {uuid},
@@ -15,13 +15,13 @@ pub(crate) const STATEMENTS: &[&str] = &[
         buried_at_ms bigint,
         kept_at_ms bigint
     )",
-    // Slots of deleted instances, which are assigned again from free_at_ms on: an address must not reach another tenant
-    // while anything may still use it for the old one.
+    // The quarantine of slots of deleted instances, which may be assigned again from free_at_ms: an address must not
+    // reach another tenant while anything may still use it for the old one.
     "CREATE TABLE resting_slots (
         slot bigint PRIMARY KEY,
         free_at_ms bigint NOT NULL
     )",
-    // Receipts outlive their instance, so instance_id is no foreign key any more. SQLite can drop a constraint only by
+    // Receipts outlive their instance, so instance_id is no longer a foreign key. SQLite can drop a constraint only by
     // copying the table.
     "CREATE TABLE receipts_kept (
         id {uuid} PRIMARY KEY,

@@ -1,8 +1,8 @@
 //! Shares: paths of an instance that its owner opened to others.
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    // path: / or /docs, without a slash at its end. audience: account | signed_in | everyone_while_awake | everyone.
-    // handle: of the account, which never changes; empty for the other audiences.
+    // path: / or /docs, without a trailing slash. audience: account | signed_in | everyone_while_awake | everyone.
+    // handle: the account's handle, which never changes; empty for the other audiences.
     "CREATE TABLE shares (
         id {uuid} PRIMARY KEY,
         instance_id {uuid} NOT NULL REFERENCES instances(id),

@@ -1,12 +1,13 @@
-//! Names that were allowed their first certificate, so that a restart forgets neither them nor the week's budget.
+//! The budget of first certificates: names with a reservation, so that a restart loses neither them nor the week's
+//! usage.
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    // from_ms: from when on the name may have a certificate, which may lie ahead. The row outlives the account, as the
-    // certificate does.
+    // from_ms: the time from which the name may get a certificate, possibly in the future. The row outlives the
+    // account, as the certificate does.
     "CREATE TABLE certificates (
         handle text PRIMARY KEY,
         from_ms bigint NOT NULL
     )",
-    // Existing instances have their certificates already.
+    // Existing instances already have their certificates.
     "INSERT INTO certificates (handle, from_ms) SELECT handle, created_at_ms FROM instances",
 ];

@@ -1,6 +1,6 @@
 //! Additional ports of an instance that its owner opened.
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    // In the form in which it is shown: `3000, 8000-8003`; empty for none.
+    // In the displayed form: `3000, 8000-8003`; empty for none.
     "ALTER TABLE instances ADD COLUMN ports text NOT NULL DEFAULT ''",
 ];

@@ -1,9 +1,9 @@
-//! The quota ledger: limits of single accounts, credit, receipts in a hash chain, and sums by day. From here on, holds
-//! for calls in flight are in the platform's journal instead of a table.
+//! The quota ledger: limits per account, credit, receipts in a hash chain, and sums per day. From here on, the
+//! platform's journal holds the calls in flight instead of a table.
 
 pub(crate) const STATEMENTS: &[&str] = &[
     // Calls in flight when the previous version ended are charged at their hold, as that version would have done at its
-    // start.
+    // next start.
     "INSERT INTO receipts (id, account_id, instance_id, period, provider, model, price_version, held_nanodollars,
         amount_nanodollars, input_tokens, cache_write_tokens, cache_write_long_tokens, cache_read_tokens, output_tokens,
         basis, outcome, usage, held_at_ms, settled_at_ms)
@@ -17,15 +17,15 @@ pub(crate) const STATEMENTS: &[&str] = &[
     // The usage that was priced, as JSON.
     "ALTER TABLE receipts ADD COLUMN counted text NOT NULL DEFAULT ''",
     "ALTER TABLE receipts ADD COLUMN corrects {uuid}",
-    // From 1 in each account; 0 for receipts from before the chain.
+    // Counts from 1 in each account; 0 for receipts from before the chain.
     "ALTER TABLE receipts ADD COLUMN seq bigint NOT NULL DEFAULT 0",
     "ALTER TABLE receipts ADD COLUMN previous text NOT NULL DEFAULT ''",
     "ALTER TABLE receipts ADD COLUMN hash text NOT NULL DEFAULT ''",
     "ALTER TABLE receipts ADD COLUMN signature text NOT NULL DEFAULT ''",
-    // The day of older receipts is unknown: the first of their month stands for it.
+    // The day of older receipts is unknown: the first day of their month replaces it.
     "UPDATE receipts SET day = period || '-01'",
     "CREATE UNIQUE INDEX receipts_in_order ON receipts (account_id, seq) WHERE seq > 0",
-    // day: 2026-11-25, in UTC; it lies in the period that paid.
+    // day: 2026-11-25, in UTC, within the period that paid.
     "CREATE TABLE spend_days (
         account_id {uuid} NOT NULL REFERENCES accounts(id),
         day text NOT NULL,
@@ -60,11 +60,11 @@ pub(crate) const STATEMENTS: &[&str] = &[
         at_ms bigint NOT NULL
     )",
     "CREATE INDEX credits_by_account ON credits (account_id)",
-    // A single row, the fencing token of the ledger: a platform that opens it raises the epoch, and one with an older
-    // epoch can no longer write.
+    // A single row, the fencing token of the ledger: a platform that opens the ledger raises the epoch, and a platform
+    // with an older epoch can no longer write.
     "CREATE TABLE books (id bigint PRIMARY KEY, epoch bigint NOT NULL)",
     "INSERT INTO books (id, epoch) VALUES (1, 0)",
-    // chosen_at_ms: when the operator put it into force. The latest is in force; without one, the built-in table.
+    // chosen_at_ms: when the operator activated the version. The latest is active; without one, the built-in table.
     "CREATE TABLE price_versions (
         version text PRIMARY KEY,
         source text NOT NULL,

@@ -1,8 +1,8 @@
-//! Quota alerts: allowances that are 80 or 100 percent spent, and whether their owner was told.
+//! Quota alerts: allowances that are 80 or 100 percent spent, and whether their owner was notified.
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    // period: a month, 2026-11, or a day, 2026-11-25. percent: 80 | 100. told_at_ms: null until the background job
-    // handled it.
+    // period: a month, 2026-11, or a day, 2026-11-25. percent: 80 | 100. told_at_ms: null until the background job has
+    // notified the owner.
     "CREATE TABLE quota_alerts (
         account_id {uuid} NOT NULL REFERENCES accounts(id) ON DELETE CASCADE,
         period text NOT NULL,

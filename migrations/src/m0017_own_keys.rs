@@ -1,8 +1,8 @@
 //! Accounts' own API keys at model providers, and receipts of the calls made with them.
 
 pub(crate) const STATEMENTS: &[&str] = &[
-    // sealed: the encrypted key; account and provider are authenticated with it, so that a row cannot be moved to
-    // another. refused_status: 401 | 403.
+    // sealed: the encrypted key. Account and provider are its associated data, so that a row cannot be moved to another
+    // account. refused_status: 401 | 403.
     "CREATE TABLE own_keys (
         account_id {uuid} NOT NULL REFERENCES accounts(id),
         provider text NOT NULL,
@@ -15,6 +15,6 @@ pub(crate) const STATEMENTS: &[&str] = &[
     )",
     // budget | own_key
     "ALTER TABLE receipts ADD COLUMN payer text NOT NULL DEFAULT 'budget'",
-    // The value of a call with an own key by the price table, where its model is in it.
+    // The price of a call with an own key according to the price table, if its model is in the table.
     "ALTER TABLE receipts ADD COLUMN worth_nanodollars bigint",
 ];

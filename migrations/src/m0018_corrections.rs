@@ -1,5 +1,5 @@
-//! Correction receipts: their reason, and an index by the receipt they correct. Also who imported a price table, and
-//! who put it into force.
+//! Correction receipts: their reason, and an index by the receipt that they correct. Also who imported a price table,
+//! and who activated it.
 
 pub(crate) const STATEMENTS: &[&str] = &[
     // The reason for the amount of a correction; empty for most receipts.

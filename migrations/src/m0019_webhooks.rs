@@ -1,4 +1,4 @@
-//! Webhooks under the field's names: inboxes, deliveries and dead letters instead of mail and letters.
+//! Webhooks in standard terms: inboxes, deliveries and dead letters replace mail and letters.
 
 pub(crate) const STATEMENTS: &[&str] = &[
     "ALTER TABLE mail_paths RENAME TO webhook_paths",
@@ -11,7 +11,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     // SQLite cannot rename an index.
     "DROP INDEX letters_by_instance",
     "CREATE INDEX webhook_deliveries_by_instance ON webhook_deliveries (instance_id, state, sequence)",
-    // The words of `Cause` and `Work` in platform/src/instances that change with it.
+    // The words of `Cause` and `Work` in platform/src/instances that this migration renames.
     "UPDATE transitions SET cause = 'webhook' WHERE cause = 'mail'",
     "UPDATE instances SET wish_cause = 'webhook' WHERE wish_cause = 'mail'",
     "UPDATE instances SET fact_cause = 'webhook' WHERE fact_cause = 'mail'",

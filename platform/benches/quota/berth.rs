@@ -1,5 +1,6 @@
-//! The platform as `berth serve` puts it together, in a process of its own, on containers that only exist in memory. Every
-//! instance's address is one on loopback, which is where its calls must come from. The ledger is a file, as in production.
+//! The platform as `berth serve` puts it together, in a process of its own, on containers that only exist in memory.
+//! Every instance's address is one on loopback, which is where its calls must come from. The ledger is a file, as in
+//! production.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -71,7 +72,7 @@ async fn serve(upstream: u16, allowance_nanodollars: i64) -> anyhow::Result<()> 
     app.quota.begin().await?;
     tokio::spawn(app.instances.clone().run(end.clone()));
     tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
-    // Nobody visits, but it is there, and takes its memory.
+    // It gets no requests, but it takes its memory.
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
     listen(berth::serve::public_router(app.clone()), &lanes, &end).await?;
     let inside = llm::router(app.clone()).merge(instance_api::router(app.clone()));

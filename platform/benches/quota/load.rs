@@ -1,5 +1,5 @@
-//! Many connections at once, each with one call at a time: wrk's work, from the addresses of instances, which wrk cannot
-//! call from. On one thread, which leaves the other processor to whoever is measured.
+//! Many connections at once, each with one call at a time: wrk's work, from the addresses of instances, which wrk
+//! cannot call from. On one thread, which leaves the other processor to the measured program.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -30,13 +30,15 @@ use super::people::{Person, move_in};
 
 /// Prefix of everything this bench makes on the Engine.
 pub const NETWORK: &str = "bench";
-/// Cheap for the instance to answer, so that what is measured is the way there.
+/// Cheap for the instance to answer, so that the path to it dominates the measurement.
 const PATH: &str = "/healthz";
 /// Longer than anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for long.
+/// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for
+/// long.
 const QUIET: Duration = Duration::from_millis(200);
-/// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping instance.
+/// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping
+/// instance.
 const SETTINGS: [(&str, &str); 6] = [
     ("BERTH_DOMAIN", "example.com"),
     ("BERTH_SECRET", "a secret for benches, 32 characters and more"),
@@ -112,7 +114,7 @@ impl BenchPlatform {
         let size = &self.app.config.containers.sizes[0];
         let after = if fact == Fact::Frozen { size.freeze_after } else { size.stop_after };
         let now = self.clock.now();
-        let idle_since = |person: &Person| self.app.instances.ledger(&person.instance).idle_since;
+        let idle_since = |person: &Person| self.app.instances.awake_report(&person.instance).idle_since;
         let idle = self.people.iter().map(|person| now.since(idle_since(person))).min().unwrap_or_default();
         self.clock.advance(after.saturating_sub(idle));
         self.app.instances.round().await;

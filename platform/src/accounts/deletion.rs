@@ -2,18 +2,18 @@
 //! and its instance with all files.
 //!
 //! Two things stay: the handle, which is never reassigned, and the receipts of AI calls, without which the ledger would
-//! not add up. A scheduled deletion is a row of the table `departures`, hence [`Departure`]. A background job takes the
-//! next step of every row; each step is idempotent, so that the next run repairs a crash in the middle.
+//! not add up. A scheduled deletion is a row of the table `departures`, hence [`DeletionRecord`]. A background job
+//! takes the next step of every row; each step is idempotent, so that the next run repairs a crash in the middle.
 
 use super::passkeys::STEP_UP_WINDOW;
 use super::sessions::LogInMethod;
-use super::store::{self, AuditEntry, DeletionRequester, Departure};
+use super::store::{self, AuditEntry, DeletionRecord, DeletionRequester};
 use super::{AccountState, Accounts, ScheduledDeletion, Session};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::instances::{BurialOutcome, Cause, Wish};
+use crate::instances::{Cause, MarkOutcome, Wish};
 use crate::modules::{DeletedAccount, Modules};
 
 /// Deletions that one run of the job advances: bounds the duration of a run.
@@ -36,8 +36,8 @@ impl Accounts {
     /// Schedules the deletion of the caller's account: ends every session, stops the instance, and returns the time of
     /// destruction. `typed` is the account's handle as typed into the form, which prevents a deletion by accident.
     ///
-    /// # Errors `Invalid` for another handle; `Forbidden` unless the last login used a passkey and is at most ten
-    /// minutes old.
+    /// # Errors
+    /// `Invalid` for another handle; `Forbidden` unless the last login used a passkey and is at most ten minutes old.
     pub async fn schedule_deletion(&self, session: &Session, typed: &str) -> Result<Timestamp> {
         if typed.trim().to_ascii_lowercase() != session.handle.as_str() {
             return Err(Error::invalid("handle", "This is not your handle. Type it to say that you mean it."));
@@ -67,7 +67,8 @@ impl Accounts {
 
     /// Cancels the deletion of the caller's account. Does nothing without a scheduled deletion.
     ///
-    /// # Errors `Forbidden` when the operator scheduled it.
+    /// # Errors
+    /// `Forbidden` when the operator scheduled it.
     pub async fn cancel_deletion(&self, session: &Session) -> Result<()> {
         match store::departure(self.0.db.read(), session.account).await? {
             None => Ok(()),
@@ -80,7 +81,8 @@ impl Accounts {
 
     /// Cancels a deletion for the operator, whoever scheduled it. Idempotent.
     ///
-    /// # Errors `NotFound`; `Conflict` when the account is already deleted.
+    /// # Errors
+    /// `NotFound`; `Conflict` when the account is already deleted.
     pub async fn cancel_deletion_of(&self, handle: &Handle, actor: &str) -> Result<()> {
         let person = store::account_by_handle(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
         if person.state == AccountState::Deleted {
@@ -129,7 +131,7 @@ impl Accounts {
             ));
         }
         let cause = if requested_by == DeletionRequester::Owner { Cause::OwnerAsked } else { Cause::OperatorAsked };
-        let departure = Departure {
+        let departure = DeletionRecord {
             account,
             instance: self.0.instances.leave_in(&tx, account, cause).await?,
             requested_by,
@@ -145,9 +147,11 @@ impl Accounts {
         let entry = AuditEntry { actor, action: "leave", subject: person.handle.as_str(), detail: "" };
         store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
+        // Order: after the commit. Before it, a concurrent request could cache the old row again, and the reconciler
+        // would not see the new wish.
         self.0.session_cache.invalidate(account);
         if let Some(id) = departure.instance {
-            self.0.instances.admit(id).await?;
+            self.0.instances.load_committed(id).await?;
         }
         Ok(departure.due)
     }
@@ -168,7 +172,7 @@ impl Accounts {
         tx.commit().await?;
         self.0.session_cache.invalidate(account);
         if let Some(id) = instance {
-            self.0.instances.admit(id).await?;
+            self.0.instances.load_committed(id).await?;
         }
         // Unmarking needs the host, which may be unavailable. The cancellation is committed, so the next run completes
         // it.
@@ -178,7 +182,7 @@ impl Accounts {
         Ok(())
     }
 
-    async fn take_step(&self, departure: &Departure, modules: &Modules) -> Result<DeletionStep> {
+    async fn take_step(&self, departure: &DeletionRecord, modules: &Modules) -> Result<DeletionStep> {
         let step = next_step(departure, self.0.clock.now());
         let (account, instances) = (departure.account, &self.0.instances);
         match (step, departure.instance) {
@@ -186,7 +190,7 @@ impl Accounts {
             (DeletionStep::UnmarkFiles, _) => self.unmark_files(departure).await?,
             (DeletionStep::MarkFiles, instance) => {
                 if let Some(id) = instance
-                    && instances.bury_files(id).await? == BurialOutcome::NotYet
+                    && instances.mark_files(id).await? == MarkOutcome::NotYet
                 {
                     return Ok(DeletionStep::Wait);
                 }
@@ -199,6 +203,8 @@ impl Accounts {
                 tx.commit().await?;
             }
             (DeletionStep::Destroy, instance) => {
+                // Order: state, files, rows. A crash in between leaves the row of the departure, from which the next
+                // run continues; each of the three is idempotent.
                 self.make_final(account).await?;
                 if let Some(id) = instance {
                     instances.destroy_files(id).await?;
@@ -209,9 +215,9 @@ impl Accounts {
         Ok(step)
     }
 
-    async fn unmark_files(&self, departure: &Departure) -> Result<()> {
+    async fn unmark_files(&self, departure: &DeletionRecord) -> Result<()> {
         if let Some(id) = departure.instance {
-            self.0.instances.dig_up_files(id).await?;
+            self.0.instances.unmark_files(id).await?;
         }
         let tx = self.0.db.begin().await?;
         store::remove_departure(&tx, departure.account).await?;
@@ -234,7 +240,7 @@ impl Accounts {
     }
 
     /// The last step: erases every row of the account in one transaction, except the handle.
-    async fn erase(&self, departure: &Departure, modules: &Modules) -> Result<()> {
+    async fn erase(&self, departure: &DeletionRecord, modules: &Modules) -> Result<()> {
         let tx = self.0.db.begin().await?;
         let account = store::lock_account(&tx, departure.account).await?.ok_or(Error::NotFound)?;
         let deleted = DeletedAccount { id: account.id, handle: account.handle, instance: departure.instance };
@@ -261,11 +267,11 @@ impl Accounts {
     }
 }
 
-fn next_step(departure: &Departure, now: Timestamp) -> DeletionStep {
+fn next_step(departure: &DeletionRecord, now: Timestamp) -> DeletionStep {
     match departure {
-        Departure { cancelled_at: Some(_), .. } => DeletionStep::UnmarkFiles,
-        Departure { buried_at: None, .. } => DeletionStep::MarkFiles,
-        Departure { due, .. } if now < *due => DeletionStep::Wait,
+        DeletionRecord { cancelled_at: Some(_), .. } => DeletionStep::UnmarkFiles,
+        DeletionRecord { buried_at: None, .. } => DeletionStep::MarkFiles,
+        DeletionRecord { due, .. } if now < *due => DeletionStep::Wait,
         _ => DeletionStep::Destroy,
     }
 }

@@ -41,17 +41,18 @@ impl Accounts {
     /// The virtual host that a hand-off to `host` leads to: the caller's own instance, or one that is shared with the
     /// caller.
     ///
-    /// # Errors `Forbidden` for any other instance, including one that does not exist; `NotFound` for a host that
-    /// belongs to no instance.
+    /// # Errors
+    /// `Forbidden` for any other instance, including one that does not exist; `NotFound` for a host that belongs to no
+    /// instance.
     pub fn hand_off_target(&self, session: &Session, host: &str) -> Result<VirtualHost> {
-        let entrance = self.entrance(host).ok_or(Error::NotFound)?;
-        if entrance.handle == session.handle || self.is_invited(session, &entrance) {
-            return Ok(entrance);
+        let virtual_host = self.virtual_host(host).ok_or(Error::NotFound)?;
+        if virtual_host.handle == session.handle || self.is_invited(session, &virtual_host) {
+            return Ok(virtual_host);
         }
         // No oracle: the same sentence whether the instance exists or not, and whatever it shares.
         Err(Error::Forbidden(format!(
             "{} opens only for its owner and for people its owner shares it with, and you are logged in as {}. Nothing was woken.",
-            entrance.host, session.handle
+            virtual_host.host, session.handle
         )))
     }
 
@@ -128,17 +129,17 @@ impl Accounts {
     }
 
     /// Whether a share of the instance names the caller. Shares never cover the host of a further port.
-    fn is_invited(&self, session: &Session, entrance: &VirtualHost) -> bool {
-        let instance = self.0.instances.by_handle(&entrance.handle).filter(|_| entrance.port.is_none());
+    fn is_invited(&self, session: &Session, virtual_host: &VirtualHost) -> bool {
+        let instance = self.0.instances.by_handle(&virtual_host.handle).filter(|_| virtual_host.port.is_none());
         instance.is_some_and(|instance| self.0.sharing.invites(&instance, &session.handle))
     }
 
-    fn entrance(&self, host: &str) -> Option<VirtualHost> {
+    fn virtual_host(&self, host: &str) -> Option<VirtualHost> {
         match self.0.hosts.classify(host) {
             Some(HostKind::Instance(handle)) => Some(self.0.hosts.virtual_host(&handle)),
             Some(HostKind::Port(handle, port)) => Some(self.0.hosts.virtual_host_of_port(&handle, port)),
             Some(HostKind::Apex | HostKind::App) => None,
-            None => self.0.domains.entrance(host),
+            None => self.0.domains.virtual_host(host),
         }
     }
 
@@ -146,7 +147,7 @@ impl Accounts {
         // Constant-time comparison is not needed. The code itself was looked up by its hash, and an attempt deletes it,
         // so a timing difference cannot be measured twice.
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
-        let here = self.entrance(host).is_some_and(|entrance| entrance.audience == bound.audience);
+        let here = self.virtual_host(host).is_some_and(|virtual_host| virtual_host.audience == bound.audience);
         here && bound.state == state && bound.challenge == challenge
     }
 

@@ -18,7 +18,8 @@ impl Accounts {
     /// Creates the token of a single-use set-up link for the first admin, valid for an hour. It invalidates the
     /// previous link and a sign-up that was begun with it.
     ///
-    /// # Errors `Conflict` when an admin exists.
+    /// # Errors
+    /// `Conflict` when an admin exists.
     pub async fn setup_link(&self) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
@@ -73,7 +74,7 @@ impl Accounts {
         tx.commit().await?;
         self.0.session_cache.invalidate(person.id);
         if let Some(id) = instance {
-            self.0.instances.admit(id).await?;
+            self.0.instances.load_committed(id).await?;
         }
         Ok(())
     }
@@ -94,7 +95,7 @@ impl Accounts {
         store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         if let Some(id) = instance {
-            self.0.instances.admit(id).await?;
+            self.0.instances.load_committed(id).await?;
         }
         Ok(())
     }

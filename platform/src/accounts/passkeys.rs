@@ -120,7 +120,8 @@ impl Accounts {
 
     /// Replaces all recovery codes with ten new ones. They can be shown only now.
     ///
-    /// # Errors `Forbidden` when the login is more than ten minutes old.
+    /// # Errors
+    /// `Forbidden` when the login is more than ten minutes old.
     pub async fn recovery_codes_renew(&self, session: &Session) -> Result<Vec<String>> {
         self.require_recent_login(session).await?;
         let codes = self.0.new_recovery_codes();

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Role;
+use super::session::Role;
 use crate::clock::Timestamp;
 use crate::handle::{Handle, LENGTH};
 

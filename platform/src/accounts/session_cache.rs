@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Session;
+use super::session::Session;
 use crate::clock::Timestamp;
 use crate::db::AccountId;
 

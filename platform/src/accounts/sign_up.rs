@@ -49,9 +49,9 @@ impl Accounts {
     /// began before: it is continued for the same handle, and abandoned otherwise. `setup_link` is the token of the
     /// operator's single-use link: it works even while sign-ups are closed, and makes the account an admin.
     ///
-    /// # Errors `Invalid` when the text is not a handle; `Conflict` when the handle is taken; `Forbidden` when sign-ups
-    /// are closed or the set-up link is not valid; `TooMany` after ten sign-ups an hour from one address or sixty from
-    /// all.
+    /// # Errors
+    /// `Invalid` when the text is not a handle; `Conflict` when the handle is taken; `Forbidden` when sign-ups are
+    /// closed or the set-up link is not valid; `TooMany` after ten sign-ups an hour from one address or sixty from all.
     pub async fn sign_up_begin(
         &self,
         typed: &str,
@@ -159,8 +159,9 @@ impl Accounts {
     /// Creates account, session and instance in one transaction. Then reserves the certificate of the instance's host
     /// and nudges the reconciler to build the container.
     ///
-    /// # Errors `Conflict` when the sign-up was already finished, expired or is incomplete, or the handle was taken
-    /// meanwhile; `TooMany` when one address, or all together, finished too many. After an error nothing was created.
+    /// # Errors
+    /// `Conflict` when the sign-up was already finished, expired or is incomplete, or the handle was taken meanwhile;
+    /// `TooMany` when one address, or all together, finished too many. After an error nothing was created.
     pub async fn sign_up_finish(&self, token: &str, client: &Client) -> Result<(NewSession, Arc<Instance>)> {
         let now = self.0.clock.now();
         if self.live_sign_up(token).await?.role != Role::Admin {
@@ -180,7 +181,7 @@ impl Accounts {
         // would reserve, and the place in the queue would depend on which browser connects first.
         self.0.certificates.reserve(&person.handle);
         tracing::info!(account.handle = %person.handle, instance.id = %instance, "signed up");
-        Ok((signed_in, self.0.instances.admit(instance).await?))
+        Ok((signed_in, self.0.instances.load_committed(instance).await?))
     }
 
     /// The role of the account: admin with a valid set-up link, or when this browser began an admin sign-up before;
@@ -238,6 +239,8 @@ impl Accounts {
         if let Some(previous) = instead_of {
             store::remove_sign_up(&tx, previous.id).await?;
         }
+        // Checked in the transaction: no unique index spans `accounts` and `signups`. An account that is created after
+        // this check is caught by the unique index on `accounts` at the end of the sign-up.
         if !store::skeletons_of_accounts(&tx, &[handle.skeleton()]).await?.is_empty() {
             return Err(Error::Conflict(format!("{handle} is taken. Please choose another handle.")));
         }

@@ -5,6 +5,7 @@
 //! outbox). From then on the delivery wakes the instance and is retried until the instance was awake, so a crash loses
 //! nothing. Times that were missed while the platform was down coalesce into one ring.
 
+mod alarm;
 mod registration;
 mod rules;
 mod store;
@@ -12,6 +13,7 @@ mod store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+pub use alarm::Alarm;
 pub use rules::{MAX_AHEAD, MAX_ALARMS, MAX_NAME_LENGTH, Schedule, moment};
 
 use crate::clock::{Clock, Timestamp};
@@ -42,18 +44,6 @@ struct AlarmsInner {
     /// Serialises setting and ringing. On PostgreSQL two concurrent transactions could otherwise both count one alarm
     /// fewer than the limit; and a ring that ends while an alarm is being set could overwrite its `next_due_ms`.
     changing: tokio::sync::Mutex<()>,
-}
-
-/// An alarm that is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alarm {
-    pub name: String,
-    pub schedule: Schedule,
-    /// The path at which the program receives a POST; `None`: the alarm only wakes the instance.
-    pub path: Option<String>,
-    pub set_at: Timestamp,
-    /// When it rings next.
-    pub due: Timestamp,
 }
 
 impl Alarms {

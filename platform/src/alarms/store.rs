@@ -7,7 +7,7 @@ use sea_orm::{
     ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::Alarm;
+use super::alarm::Alarm;
 use super::rules::Schedule;
 use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx, rows};

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use registration::DOCTOR_SUBJECT;
+pub use rules::BudgetUsage;
 use rules::WeeklyBudget;
 
 use crate::clock::{Clock, Timestamp};
@@ -42,14 +43,6 @@ struct Reservations {
     budget: WeeklyBudget,
     /// The time from which each name may get its certificate.
     ready_at: HashMap<Handle, Timestamp>,
-}
-
-/// How much of the weekly budget is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BudgetUsage {
-    /// Reserved and not refilled yet. More than `weekly` when names wait for their turn.
-    pub names: u32,
-    pub weekly: NonZeroU32,
 }
 
 impl Certificates {

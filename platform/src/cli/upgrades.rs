@@ -59,7 +59,7 @@ async fn upgraded(app: &App, instance: &Arc<Instance>) -> anyhow::Result<String>
         Err(_) => format!("{handle}: still in use. The upgrade takes place as soon as no work is in flight."),
         Ok(over) => match over? {
             UpgradeOutcome::Done => format!("{handle} is upgraded."),
-            UpgradeOutcome::WentBack => {
+            UpgradeOutcome::RolledBack => {
                 format!(
                     "{handle}: the new container did not become ready, so the previous one was put back. See the platform's log."
                 )

@@ -43,8 +43,8 @@ pub struct Config {
     pub limits: Limits,
     /// The retention time of receipts; the sums by day are kept forever.
     pub receipts_for: Duration,
-    pub anthropic: ProviderEndpoint,
-    pub openai: ProviderEndpoint,
+    pub anthropic: ProviderSettings,
+    pub openai: ProviderSettings,
     /// The service tier that the operator's OpenAI project gives to calls without one, in OpenAI's notation.
     pub openai_tier: String,
     pub unknown_models: UnknownModels,
@@ -84,7 +84,7 @@ pub struct Limits {
 
 /// The upstream address and API keys of a model provider.
 #[derive(Clone)]
-pub struct ProviderEndpoint {
+pub struct ProviderSettings {
     /// Without a trailing slash.
     pub url: String,
     /// Empty for the demo model, which needs no key.
@@ -95,9 +95,9 @@ pub struct ProviderEndpoint {
 }
 
 // Written by hand, because a derived Debug would print the keys.
-impl fmt::Debug for ProviderEndpoint {
+impl fmt::Debug for ProviderSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProviderEndpoint({}, {} keys)", self.url, self.keys.len())
+        write!(f, "ProviderSettings({}, {} keys)", self.url, self.keys.len())
     }
 }
 

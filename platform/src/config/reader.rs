@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use berth_ground::settings::SettingsReader;
 use zeroize::Zeroizing;
 
-use super::{Limits, ProviderEndpoint, Providers, UnknownModels};
+use super::{Limits, ProviderSettings, Providers, UnknownModels};
 use crate::hosts::Hosts;
 
 /// The weekly limit of certificates; `None` with our own CA, which has no rate limit, and with a wildcard certificate,
@@ -54,7 +54,7 @@ pub(super) fn upstream(
     key: &'static str,
     url: &'static str,
     demo: &str,
-) -> ProviderEndpoint {
+) -> ProviderSettings {
     let address = settings.text(url).trim_end_matches('/').to_owned();
     // Also without a key of the operator's: accounts' own keys are sent there too.
     if !may_be_sent_a_key(&address) {
@@ -64,11 +64,11 @@ pub(super) fn upstream(
         ));
     }
     let Some(key) = settings.optional(key) else {
-        return ProviderEndpoint { url: demo.to_owned(), keys: Vec::new(), url_for_own_keys: address };
+        return ProviderSettings { url: demo.to_owned(), keys: Vec::new(), url_for_own_keys: address };
     };
     let keys = key.split(',').map(str::trim).filter(|key| !key.is_empty());
     let keys = keys.map(|key| Zeroizing::new(key.to_owned())).collect();
-    ProviderEndpoint { url: address.clone(), keys, url_for_own_keys: address }
+    ProviderSettings { url: address.clone(), keys, url_for_own_keys: address }
 }
 
 pub(super) fn unknown_models(settings: &mut SettingsReader<'_>) -> UnknownModels {

@@ -9,9 +9,9 @@ use tokio::time::timeout;
 
 use super::{ANSWER_WITHIN, PRICES, WHY};
 use crate::db::InstanceId;
-use crate::instances::AwakeLedger;
+use crate::instances::AwakeReport;
 
-/// Maximum size of a response: an awake ledger with every job that an instance may have, with room.
+/// Maximum size of a response: an awake report with every job that an instance may have, with room.
 const ANSWER_BYTES: u64 = 16 * 1024;
 
 /// Has the running platform reload `instance`; `false` when no platform runs here.
@@ -43,12 +43,12 @@ async fn tell(socket: &Path, line: &str) -> anyhow::Result<bool> {
     timeout(ANSWER_WITHIN, accepted).await.context("the running platform does not answer on its control socket")?
 }
 
-/// The awake ledger of `instance` from the running platform; `None` when no platform runs here. The query is no
+/// The awake report of `instance` from the running platform; `None` when no platform runs here. The query is no
 /// activity and wakes nothing.
 ///
 /// # Errors
 /// When the platform runs and does not answer.
-pub async fn ask_why(socket: &Path, instance: InstanceId) -> anyhow::Result<Option<AwakeLedger>> {
+pub async fn ask_why(socket: &Path, instance: InstanceId) -> anyhow::Result<Option<AwakeReport>> {
     let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(None) };
     let answered = async {
         stream.write_all(format!("{WHY}{instance}\n").as_bytes()).await?;

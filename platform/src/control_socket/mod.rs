@@ -19,7 +19,7 @@ pub const OPERATOR: &str = "operator";
 
 /// The line that says that the price table changed.
 const PRICES: &str = "prices";
-/// Prefix of the id in the query for the awake ledger.
+/// Prefix of the id in the query for the awake report.
 const WHY: &str = "why ";
 /// Timeout of a request and of its response, on either side.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);

@@ -69,10 +69,10 @@ async fn answer(mut stream: BufReader<UnixStream>, app: App, line: &str) -> anyh
     let id: InstanceId = id.parse().context("not an instance's id")?;
     let answer = if why {
         let instance = app.instances.by_id(id).context("there is no such instance")?;
-        serde_json::to_string(&app.instances.ledger(&instance))?
+        serde_json::to_string(&app.instances.awake_report(&instance))?
     } else {
         // The line does not say what changed, so every cache that a command can make stale is reloaded.
-        let instance = app.instances.admit(id).await?;
+        let instance = app.instances.load_committed(id).await?;
         app.sharing.reload(id).await?;
         app.quota.admission.reload(instance.account).await?;
         "ok".to_owned()

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Domain, DomainId, DomainState};
+use super::domain::{Domain, DomainId, DomainState};
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
 

@@ -6,6 +6,7 @@
 //! writer.
 
 mod dns;
+mod domain;
 mod index;
 mod registration;
 mod rules;
@@ -14,14 +15,13 @@ mod store;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dns::DnsServer;
+pub use domain::{Domain, DomainId, DomainState};
 use futures_util::StreamExt as _;
 use index::DomainIndex;
 use rules::{DailyCheck, ProofLookup};
 pub use rules::{MISSED_DAYS, PROOF_LABEL};
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{Db, InstanceId, Tx};
@@ -49,68 +49,6 @@ struct DomainsInner {
     index: RwLock<DomainIndex>,
     /// Serializes writes. Otherwise two writes could commit in one order and reach `index` in the other.
     write_lock: tokio::sync::Mutex<()>,
-}
-
-/// A domain's id, as used in URLs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct DomainId(pub Uuid);
-
-impl std::fmt::Display for DomainId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::str::FromStr for DomainId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> std::result::Result<Self, uuid::Error> {
-        text.parse().map(Self)
-    }
-}
-
-/// A claimed name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Domain {
-    pub id: DomainId,
-    #[serde(skip)]
-    pub instance: InstanceId,
-    /// Lower case, without a trailing dot.
-    pub name: String,
-    /// The text that the TXT record at [`Domain::proof_name`] has to contain.
-    pub proof: String,
-    pub claimed_at: Timestamp,
-    /// When DNS last answered. For a proven domain: when it last showed the proof, or when a missed day was counted.
-    pub checked_at: Option<Timestamp>,
-    /// When the owner last requested a check. Not stored: a restart resets this rate limit.
-    #[serde(skip)]
-    pub asked_at: Option<Timestamp>,
-    #[serde(flatten)]
-    pub state: DomainState,
-}
-
-/// Whether a claim is proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum DomainState {
-    /// Not proven, or no longer.
-    Claimed,
-    /// Routed to the instance. `missed` counts consecutive daily checks without the proof.
-    Proven { at: Timestamp, missed: i64 },
-}
-
-impl Domain {
-    /// Whether the domain is routed to its instance.
-    #[must_use]
-    pub fn is_proven(&self) -> bool {
-        matches!(self.state, DomainState::Proven { .. })
-    }
-
-    /// The name of the TXT record that proves the domain.
-    #[must_use]
-    pub fn proof_name(&self) -> String {
-        format!("{PROOF_LABEL}{}", self.name)
-    }
 }
 
 impl Domains {
@@ -141,8 +79,9 @@ impl Domains {
     /// Claims a name for `instance`. The claim has no effect until it is proven, and other accounts may claim the same
     /// name.
     ///
-    /// # Errors `Invalid` for a name that cannot be registered or belongs to this server; `Conflict` when this instance
-    /// has already claimed it, or has the most domains allowed.
+    /// # Errors
+    /// `Invalid` for a name that cannot be registered or belongs to this server; `Conflict` when this instance has
+    /// already claimed it, or has the most domains allowed.
     pub async fn claim(&self, instance: &Instance, typed: &str) -> Result<Domain> {
         let hosts = &self.0.hosts;
         let own = [hosts.apex.as_str(), hosts.app.as_str(), hosts.instances.as_str()];
@@ -179,9 +118,10 @@ impl Domains {
 
     /// Looks up the proof in DNS at the owner's request, and returns the domain in its new state.
     ///
-    /// # Errors `NotFound` when the instance has no such domain; `TooMany` within five seconds of the last check;
-    /// `Conflict` when the proof is missing, or another account has proven the name and can still prove it;
-    /// `Unavailable` when DNS does not answer.
+    /// # Errors
+    /// `NotFound` when the instance has no such domain; `TooMany` within five seconds of the last check; `Conflict`
+    /// when the proof is missing, or another account has proven the name and can still prove it; `Unavailable` when DNS
+    /// does not answer.
     pub async fn check(&self, instance: &Instance, id: DomainId) -> Result<Domain> {
         let domain = self.find(instance.id, id).ok_or(Error::NotFound)?;
         let now = self.0.clock.now();
@@ -252,7 +192,7 @@ impl Domains {
     /// The virtual host for a host name outside this server's own domains. Answered from memory; called for every
     /// request.
     #[must_use]
-    pub fn entrance(&self, host: &str) -> Option<VirtualHost> {
+    pub fn virtual_host(&self, host: &str) -> Option<VirtualHost> {
         // Routing trusts stored proofs, never the current DNS: an A record that points here proves nothing, since
         // anyone can point a name at any address (DNS rebinding).
         let name = rules::normal(Hosts::without_port(host));

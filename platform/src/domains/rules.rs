@@ -41,7 +41,8 @@ const INFRASTRUCTURE: &str = "arpa";
 /// Parses and normalizes a domain as typed by its owner: lower case, without a trailing dot. `own` are the domains of
 /// this installation.
 ///
-/// # Errors A sentence for the owner.
+/// # Errors
+/// A sentence for the owner.
 pub fn parse_name(typed: &str, own: &[&str]) -> Result<String, &'static str> {
     let name = normal(typed.trim());
     if !name.is_ascii() {

@@ -4,7 +4,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _};
 
-use super::{Domain, DomainId, DomainState};
+use super::domain::{Domain, DomainId, DomainState};
 use crate::clock::Timestamp;
 use crate::db::{self, Db, InstanceId, Tx};
 use crate::error::{Error, Result};

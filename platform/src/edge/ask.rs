@@ -41,7 +41,7 @@ fn decide(app: &App, domain: &str) -> AskOutcome {
         // A custom domain counts against its own registered domain's limit, so it never queues.
         None => app
             .domains
-            .entrance(domain)
+            .virtual_host(domain)
             .map_or(AskOutcome::NotOurs, |virtual_host| is_served(app, &virtual_host.handle, |_| true)),
     }
 }

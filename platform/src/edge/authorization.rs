@@ -29,7 +29,7 @@ impl Edge {
         let is_own = program.is_some_and(|program| program.port.is_none());
         let admit = |visitor: &Visitor| match visitor {
             Visitor::Guest(_) | Visitor::Stranger if !is_own => AccessDecision::Refused,
-            visitor => sharing.admit(visitor, &host.instance, path),
+            visitor => sharing.decide_access(visitor, &host.instance, path),
         };
         let is_public = admit(&Visitor::Stranger) != AccessDecision::Refused;
         let origin_allowed = cross_origin::is_allowed(parts, &host.virtual_host.origin);
@@ -60,7 +60,7 @@ impl Edge {
         // The token is kept to revalidate the session later. A visitor who is treated as a stranger has no session.
         let session = cookies::get(&parts.headers, cookies::SESSION).filter(|_| visitor != Visitor::Stranger);
         Ok(Some(Arc::new(Visit {
-            edge: Arc::clone(self),
+            app: Arc::clone(&self.app),
             instance: Arc::clone(&host.instance),
             virtual_host: Arc::clone(&host.virtual_host),
             program: program.cloned().unwrap_or_default(),

@@ -18,9 +18,10 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::refusal::EdgeRefusal;
-use super::{Edge, ResolvedHost, opens_page};
-use crate::accounts::INSTANCE_SESSION_LIVES;
+use super::{Edge, ResolvedHost};
+use crate::accounts::INSTANCE_SESSION_LIFETIME;
 use crate::cookies;
+use crate::http::accept::opens_page;
 use crate::instances::Cause;
 use crate::peer::Client;
 use crate::secrets::Token;
@@ -104,7 +105,7 @@ impl Edge {
             // which succeeds when the person is logged in on the app host.
             return Ok((delete_pending(), Redirect::to("/")).into_response());
         };
-        let cookie = cookies::set(cookies::SESSION, session.reveal(), INSTANCE_SESSION_LIVES.as_secs());
+        let cookie = cookies::set(cookies::SESSION, session.reveal(), INSTANCE_SESSION_LIFETIME.as_secs());
         let mut response = (StatusCode::SEE_OTHER, [cookie, (header::LOCATION, url(&path)), NO_STORE]).into_response();
         response.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::PENDING, "", 0).1);
         response.headers_mut().insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));

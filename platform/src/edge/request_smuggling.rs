@@ -24,7 +24,8 @@ const MAX_COOKIE_BYTES: usize = 16 * 1024;
 
 /// Checks that a request is unambiguous and within the limits.
 ///
-/// # Errors The refusal response, which closes the connection.
+/// # Errors
+/// The refusal response, which closes the connection.
 pub fn check_strictly(request: &Request) -> Result<(), Box<Response>> {
     check(request).map_err(|problem| {
         let mut response = if accepts_html(request.headers()) { problem.page("") } else { problem.json("") };

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use axum::http::Uri;
 
-use super::Edge;
 use super::program::Program;
 use super::refusal::EdgeRefusal;
+use crate::app::App;
 use crate::handle::Handle;
 use crate::hosts::VirtualHost;
 use crate::instances::{Cause, Fact, Instance, Wish};
@@ -21,7 +21,7 @@ pub(super) const REVALIDATE_EVERY: Duration = Duration::from_secs(5);
 
 /// The visitor, the instance and program they visit, their session, and their access.
 pub(super) struct Visit {
-    pub edge: Arc<Edge>,
+    pub app: Arc<App>,
     pub instance: Arc<Instance>,
     pub virtual_host: Arc<VirtualHost>,
     pub program: Program,
@@ -57,11 +57,11 @@ impl Visit {
             (Visitor::Stranger, _) => true,
             (_, Some(session)) => {
                 // Fails closed: when the database does not answer, open connections end.
-                matches!(self.edge.app.accounts.is_live(&self.virtual_host.audience, session).await, Ok(true))
+                matches!(self.app.accounts.is_live(&self.virtual_host.audience, session).await, Ok(true))
             }
             (_, None) => false,
         };
-        session_is_valid && self.admission_now() != AccessDecision::Refused
+        session_is_valid && self.access_now() != AccessDecision::Refused
     }
 
     /// Completes when the visit is no longer valid, up to [`REVALIDATE_EVERY`] later.
@@ -76,21 +76,18 @@ impl Visit {
 
     /// Wakes the instance for this visit. Does not wait until the instance is awake.
     ///
-    /// # Errors When this visitor may not wake the instance, or strangers have woken it too often in the last hour.
+    /// # Errors
+    /// When this visitor may not wake the instance, or strangers have woken it too often in the last hour.
     pub(super) async fn wake(&self) -> Result<(), EdgeRefusal> {
         // Access is decided anew: a long-lived connection may wake the instance long after the visit began.
-        if self.admission_now() != AccessDecision::Wakes {
+        if self.access_now() != AccessDecision::Wakes {
             return Err(EdgeRefusal::AsleepToVisitors(None));
         }
         // A visit to an instance that is already waking consumes nothing of the strangers' rate limit.
         if self.visitor == Visitor::Stranger && !self.is_waking_or_awake() {
-            self.edge
-                .app
-                .sharing
-                .count_wake(self.instance.id)
-                .map_err(|wait| EdgeRefusal::AsleepToVisitors(Some(wait)))?;
+            self.app.sharing.count_wake(self.instance.id).map_err(|wait| EdgeRefusal::AsleepToVisitors(Some(wait)))?;
         }
-        Ok(self.edge.app.instances.wake(&self.instance, Cause::Visit).await?)
+        Ok(self.app.instances.wake(&self.instance, Cause::Visit).await?)
     }
 
     /// Wakes an instance that fell asleep by idle timeout, so that an open transfer can continue. Returns at once.
@@ -123,8 +120,8 @@ impl Visit {
         }
     }
 
-    fn admission_now(&self) -> AccessDecision {
-        self.edge.app.sharing.admit(&self.visitor, &self.instance, &self.path)
+    fn access_now(&self) -> AccessDecision {
+        self.app.sharing.decide_access(&self.visitor, &self.instance, &self.path)
     }
 
     fn is_waking_or_awake(&self) -> bool {

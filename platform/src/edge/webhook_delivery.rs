@@ -232,12 +232,12 @@ impl WebhookDispatcher {
     /// Whether the instance is awake for a reason other than deliveries, or was recently woken for deliveries.
     fn is_kept_awake(&self, instance: &Instance) -> bool {
         let (now, freeze_after) = (self.0.app.clock.now(), instance.policy().freeze_after);
-        let ledger = self.0.app.instances.ledger(instance);
+        let report = self.0.app.instances.awake_report(instance);
         // The CPU time may come from handling the last delivery. If it counted as a reason to deliver more, a sender
         // that never pauses would keep the instance awake for ever.
-        let by_others = ledger.last.is_none_or(|last| last.work != Work::Processor);
+        let by_others = report.last.is_none_or(|last| last.work != Work::Processor);
         instance.status().wish == Wish::Available
-            && now.since(ledger.idle_since) < freeze_after
+            && now.since(report.idle_since) < freeze_after
             && (by_others || now.since(self.0.app.webhooks.last_wake_at(instance.id)) < freeze_after)
     }
 
@@ -254,6 +254,7 @@ impl WebhookDispatcher {
             return Ok(DeliveryResult::NotAwake);
         }
         let webhooks = &self.0.app.webhooks;
+        // `None`: the owner discarded the delivery since the list was read.
         let Some(attempt) = webhooks.begin_attempt(id).await? else { return Ok(DeliveryResult::Finished) };
         let outcome = match &attempt.delivery.request {
             Some(request) => self.send(instance, &attempt, request).await,

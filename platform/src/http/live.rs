@@ -49,7 +49,7 @@ where
         return Err(Error::TooMany { message, retry_after: Duration::from_secs(30) });
     }
     let watched = Arc::clone(instance);
-    // The watch channel reports changes of status only. The awake ledger has no channel, so it is polled.
+    // The watch channel reports changes of status only. The awake report has no channel, so it is polled.
     let again = stream::unfold(watched, |instance| async {
         tokio::time::sleep(AGAIN).await;
         Some((instance.status(), instance))

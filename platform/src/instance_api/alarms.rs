@@ -9,7 +9,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApiError, CallingInstance};
+use super::api_error::ApiError;
+use super::calling_instance::CallingInstance;
 use crate::alarms::{MAX_ALARMS, Schedule, moment};
 use crate::app::App;
 use crate::clock::Timestamp;

@@ -9,7 +9,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use super::{ApiError, CallingInstance};
+use super::api_error::ApiError;
+use super::calling_instance::CallingInstance;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::format::{about, at_least, day};

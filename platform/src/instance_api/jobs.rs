@@ -9,7 +9,8 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, CallingInstance};
+use super::api_error::ApiError;
+use super::calling_instance::CallingInstance;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::problem::method_not_allowed;

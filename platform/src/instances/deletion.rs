@@ -15,13 +15,13 @@ use crate::containers::ContainerState;
 use crate::db::{AccountId, InstanceId, Tx};
 use crate::error::{Error, Result};
 
-/// How long the slot of a deleted instance, and with it its address, is kept unassigned: longer than any traffic to the
-/// old address can still be in transit.
+/// Quarantine of a deleted instance's slot, and with it of its address: longer than any traffic to the old address can
+/// still be in transit.
 const SLOT_RESTS: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether the tombstone is on the volume, or the caller must retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BurialOutcome {
+pub enum MarkOutcome {
     /// The volume has its tombstone.
     Done,
     /// The container has not stopped yet.
@@ -36,7 +36,8 @@ impl Instances {
     }
 
     /// Stops the instance of `account` permanently because the account is being deleted: wake requests are refused, and
-    /// its files are destroyed later. Runs in the caller's transaction; call [`Instances::admit`] after the commit.
+    /// its files are destroyed later. Runs in the caller's transaction; call [`Instances::load_committed`] after the
+    /// commit.
     pub async fn leave_in(&self, tx: &Tx, account: AccountId, cause: Cause) -> Result<Option<InstanceId>> {
         self.wish_in(tx, account, Wish::Leaving, cause, &ALL_WISHES).await
     }
@@ -52,21 +53,21 @@ impl Instances {
     ///
     /// # Errors
     /// `Conflict` when the instance is not leaving; `Internal` when the host does not answer.
-    pub async fn bury_files(&self, id: InstanceId) -> Result<BurialOutcome> {
+    pub async fn mark_files(&self, id: InstanceId) -> Result<MarkOutcome> {
         self.expect_leaving(id).await?;
         let seen = self.0.host.inspect(id).await.with_context(|| format!("looking at instance {id}"))?;
         if seen.container.is_some_and(|container| container.state != ContainerState::Stopped) {
-            return Ok(BurialOutcome::NotYet);
+            return Ok(MarkOutcome::NotYet);
         }
         self.0.host.bury_volume(id).await.with_context(|| format!("burying the volume of instance {id}"))?;
-        Ok(BurialOutcome::Done)
+        Ok(MarkOutcome::Done)
     }
 
-    /// Undoes [`Instances::bury_files`].
+    /// Undoes [`Instances::mark_files`].
     ///
     /// # Errors
     /// `Internal` when the host does not answer.
-    pub async fn dig_up_files(&self, id: InstanceId) -> Result<()> {
+    pub async fn unmark_files(&self, id: InstanceId) -> Result<()> {
         Ok(self.0.host.unbury_volume(id).await.with_context(|| format!("digging up the volume of instance {id}"))?)
     }
 
@@ -89,9 +90,9 @@ impl Instances {
         Ok(host.destroy_volume(id).await.with_context(|| format!("destroying the volume of instance {id}"))?)
     }
 
-    /// Deletes every row of an instance after its volume was destroyed, in the caller's transaction, and keeps its slot
-    /// unassigned for `SLOT_RESTS`. Call [`Instances::forget`] after the commit. Idempotent: without such an instance
-    /// it does nothing.
+    /// Deletes every row of an instance after its volume was destroyed, in the caller's transaction, and quarantines
+    /// its slot for `SLOT_RESTS`. Call [`Instances::forget`] after the commit. Idempotent: without such an instance it
+    /// does nothing.
     ///
     /// # Errors
     /// `Internal` while rows of another module refer to the instance (foreign keys): the caller deletes those first.

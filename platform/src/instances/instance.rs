@@ -15,8 +15,8 @@ use super::rules::{
 use super::store::{InstanceRecord, UpgradeProgress, WishRecord};
 use super::work::DeclaredJob;
 use super::work_tally::WorkTally;
-use super::{Inner, InstanceSettings, InstanceStatus, PortList};
-use crate::clock::Timestamp;
+use super::{InstanceSettings, InstanceStatus, PortList};
+use crate::clock::{Clock, Timestamp};
 use crate::containers::Slot;
 use crate::db::{AccountId, InstanceId};
 use crate::handle::Handle;
@@ -28,8 +28,7 @@ pub struct Instance {
     pub handle: Handle,
     pub(super) slot: Slot,
     address: SocketAddr,
-    /// Weak, because [`Inner`] owns every instance through its index: a strong reference would be a cycle.
-    inner: std::sync::Weak<Inner>,
+    clock: Clock,
     status: watch::Sender<InstanceStatus>,
     /// Whether the status says awake: an atomic copy of the status for callers that check it for every chunk of a
     /// stream.
@@ -41,7 +40,7 @@ pub struct Instance {
 }
 
 /// The reconciler's mutable state of an instance. Its mutex is held for short critical sections only and never across
-/// an await. Lock order: this mutex first, then the status channel.
+/// an await. Lock order: the index of instances, this mutex, the status channel.
 pub(super) struct InstanceState {
     pub terms: InstanceSettings,
     /// The sleep policy that results from `terms` and the size's defaults.
@@ -79,12 +78,7 @@ pub(super) struct InstanceState {
 }
 
 impl Instance {
-    pub(super) fn from_record(
-        record: InstanceRecord,
-        policy: SleepPolicy,
-        address: SocketAddr,
-        inner: std::sync::Weak<Inner>,
-    ) -> Self {
+    pub(super) fn from_record(record: InstanceRecord, policy: SleepPolicy, address: SocketAddr, clock: Clock) -> Self {
         let status = Self::recorded_status(&record);
         // The cause of a wish that has already come true must not be reported for the next transition.
         let came_true = record.fact_at > record.asked.at;
@@ -95,7 +89,7 @@ impl Instance {
             handle: record.handle,
             slot: record.slot,
             address,
-            inner,
+            clock,
             up: AtomicBool::new(status.fact == Fact::Awake),
             status: watch::Sender::new(status),
             work: WorkTally::new(record.active_at, record.last_work),
@@ -241,7 +235,7 @@ impl Instance {
     /// The time of the last activity. While work holds the instance awake, that is when the work began, or later.
     #[must_use]
     pub fn active_at(&self) -> Timestamp {
-        self.now().map_or(Timestamp(0), |now| self.work.idle_since(now))
+        self.work.idle_since(self.now())
     }
 
     /// Whether the status says awake. Lock-free, unlike [`Instance::is_awake`].
@@ -269,9 +263,9 @@ impl Instance {
         self.work.activity(now, container) == Activity::Working
     }
 
-    /// The current time; `None` after the module was dropped.
-    pub(super) fn now(&self) -> Option<Timestamp> {
-        self.inner.upgrade().map(|inner| inner.clock.now())
+    /// The current time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// A timestamp for the next wish: `now`, or 1 ms after the last wish when the clock was set back. Wishes are
@@ -292,10 +286,8 @@ impl Instance {
 
     /// Arms the reconciler's timer for the moment at which the idle timeout expires.
     pub(super) fn look_when_idle(&self) {
-        if let Some(inner) = self.inner.upgrade() {
-            let look_at = self.work.idle_since(inner.clock.now()).plus(self.policy().freeze_after);
-            self.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
-        }
+        let look_at = self.work.idle_since(self.clock.now()).plus(self.policy().freeze_after);
+        self.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
     }
 
     /// Changes the declared jobs and updates the work tally, under one lock: they count as work until the last of them

@@ -6,14 +6,19 @@ mod deletion;
 mod in_flight;
 mod index;
 mod instance;
+mod instance_settings;
 mod memory_pressure;
+mod memory_reserve;
 mod ports;
+mod processor_sampling;
 mod processor_usage;
 mod readiness;
 mod reconciler;
+mod reconciler_state;
 mod registration;
 mod rules;
 mod settings;
+mod status;
 mod steps;
 mod store;
 mod upgrade;
@@ -26,20 +31,20 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use deletion::BurialOutcome;
+pub use deletion::MarkOutcome;
 pub use in_flight::{TrafficFlow, WorkInFlight};
 use index::InstanceIndex;
 pub use instance::Instance;
+pub use instance_settings::InstanceSettings;
 pub use ports::{MOST_PORTS, PortList};
 pub use rules::{Cause, Fact, STUCK_AFTER, SleepPolicy, WakeStage, Wish};
-use serde::Serialize;
-pub use settings::InstanceSettings;
+pub use status::{InstanceStatus, Transition};
 use store::NewInstance;
 pub use upgrade::UpgradeOutcome;
 pub use work::{DeclaredJob, LastWork, Work};
-pub use work_tally::{AwakeLedger, OpenWork};
+pub use work_tally::{AwakeReport, OpenWork};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::{Config, InstanceSize};
 use crate::containers::{ContainerHost, SLOTS_PER_BRIDGE, Slot};
 use crate::db::{AccountId, Db, InstanceId, Tx};
@@ -71,37 +76,11 @@ struct Inner {
     /// Instances whose row could not be parsed at the start. They are served to nobody, and their containers are no
     /// orphans.
     set_aside: HashSet<InstanceId>,
-    rounds: reconciler::ReconcilerState,
+    rounds: reconciler_state::ReconcilerState,
     /// Upper limit on how long one declared job keeps an instance awake.
     job_limit: Duration,
     processors: processor_usage::ProcessorUsage,
-    memory: memory_pressure::MemoryReserve,
-}
-
-/// A snapshot of an instance's status. Pages show it; held requests wait for a change of it on a watch channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct InstanceStatus {
-    pub wish: Wish,
-    pub fact: Fact,
-    /// When the fact last changed.
-    pub since: Timestamp,
-    /// Why the fact last changed.
-    pub cause: Cause,
-    /// The last finished stage of the wake in progress.
-    pub stage: WakeStage,
-    /// The error message for the owner while the fact is [`Fact::Failed`].
-    pub failure: Option<String>,
-}
-
-/// A state transition: a change of fact with its one cause, as the history shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Transition {
-    pub at: Timestamp,
-    pub from: Fact,
-    pub to: Fact,
-    pub cause: Cause,
-    /// The last work in flight before the instance left the awake state; `None` for every other transition.
-    pub last: Option<LastWork>,
+    memory: memory_reserve::MemoryReserve,
 }
 
 impl Instances {
@@ -129,10 +108,10 @@ impl Instances {
             images: containers.images.clone(),
             known: RwLock::default(),
             set_aside,
-            rounds: reconciler::ReconcilerState::default(),
+            rounds: reconciler_state::ReconcilerState::default(),
             job_limit: config.job_limit,
             processors: processor_usage::ProcessorUsage::new(config.busy_cpu_percent),
-            memory: memory_pressure::MemoryReserve::new(config.starts_at_once, config.memory_reserve_percent),
+            memory: memory_reserve::MemoryReserve::new(config.starts_at_once, config.memory_reserve_percent),
         }));
         for record in records {
             instances.learn(record);
@@ -141,8 +120,8 @@ impl Instances {
         Ok(instances)
     }
 
-    /// Inserts a new instance row for `account` in the caller's transaction. Call [`Instances::admit`] after the
-    /// commit: the cache is filled only with committed rows.
+    /// Inserts a new instance row for `account` in the caller's transaction. Call [`Instances::load_committed`] after
+    /// the commit: the cache is filled only with committed rows.
     ///
     /// # Errors
     /// `Conflict` when no slot is free on this host's bridges.
@@ -159,7 +138,7 @@ impl Instances {
     ///
     /// # Errors
     /// `NotFound` when the instance has no row. After a database error the next reconciliation round retries.
-    pub async fn admit(&self, id: InstanceId) -> Result<Arc<Instance>> {
+    pub async fn load_committed(&self, id: InstanceId) -> Result<Arc<Instance>> {
         let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
         let instance = match self.by_id(id) {
             None => self.learn(record),
@@ -187,7 +166,7 @@ impl Instances {
                 instance.with_state(|state| state.wished_at < Some(record.asked.at) || state.terms != record.terms)
             };
             if known.is_none_or(is_newer) {
-                self.admit(record.id).await?;
+                self.load_committed(record.id).await?;
             }
         }
         Ok(())
@@ -237,11 +216,11 @@ impl Instances {
         self.known(|known| known.by_id.values().filter(|i| i.fact() == Fact::Awake).count())
     }
 
-    /// The awake ledger: the work that keeps the instance awake, or its last work and the time since which it is idle.
+    /// The awake report: the work that keeps the instance awake, or its last work and the time since which it is idle.
     #[must_use]
-    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
-        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
-        AwakeLedger { jobs: self.jobs(instance), ..ledger }
+    pub fn awake_report(&self, instance: &Instance) -> AwakeReport {
+        let report = instance.work.report(self.0.clock.now(), instance.is_up(), instance.policy());
+        AwakeReport { jobs: self.jobs(instance), ..report }
     }
 
     /// The latest transitions, newest first.
@@ -275,21 +254,12 @@ impl Instances {
         record.active_at = record.active_at.min(self.0.clock.now());
         let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
         let policy = self.0.policy(&record.terms);
-        let instance = Arc::new(Instance::from_record(record, policy, address, Arc::downgrade(&self.0)));
+        let instance = Arc::new(Instance::from_record(record, policy, address, self.0.clock.clone()));
         self.0.known.write().unwrap_or_else(PoisonError::into_inner).insert(&instance);
         instance
     }
 
     fn learn_token(&self, instance: &Arc<Instance>, hash: Vec<u8>) {
         self.0.known.write().unwrap_or_else(PoisonError::into_inner).replace_token(instance, hash);
-    }
-}
-
-impl InstanceStatus {
-    /// Whether the instance has been in a transient state for so long that an operator should investigate: see
-    /// [`STUCK_AFTER`].
-    #[must_use]
-    pub fn is_stuck(&self, now: Timestamp) -> bool {
-        self.fact.is_transient() && now.since(self.since) >= STUCK_AFTER
     }
 }

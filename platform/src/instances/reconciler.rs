@@ -7,13 +7,12 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::instance::InstanceState;
@@ -35,22 +34,7 @@ const ORPHAN_AFTER: Duration = Duration::from_secs(10 * 60);
 const WRONG_DATABASE: &str = "The database knows no instance, but some of this installation are there. Is DATABASE_URL or \
      BERTH_DATA_DIR the right one? To run a second installation, set BERTH_NETWORK.";
 /// How long startup and shutdown wait for instances in transient states.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The state of the loop: which instances are being driven, and which nudges are pending.
-#[derive(Default)]
-pub(super) struct ReconcilerState {
-    /// The instances that a task drives now; true when a nudge arrived meanwhile.
-    driving: Mutex<HashMap<InstanceId, bool>>,
-    /// Notified whenever a driver task ends.
-    quiet: Notify,
-    /// Set in the process that runs the loop. Other processes (the operator's commands) only write wishes.
-    begun: AtomicBool,
-    /// Orphans by the time of their first sighting.
-    orphans: Mutex<HashMap<InstanceId, Timestamp>>,
-    /// When the timers were last checked, to detect a clock that was set back.
-    looked_at_ms: AtomicI64,
-}
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Instances {
     /// Startup: compares every instance with the state observed on the host and brings each to rest before the server
@@ -100,7 +84,7 @@ impl Instances {
     /// Waits with a timeout until no instance is being driven. A step that takes longer continues in the background, or
     /// is resumed at the next start.
     async fn settle_within_patience(&self) {
-        if tokio::time::timeout(PATIENCE, self.settled()).await.is_err() {
+        if tokio::time::timeout(SETTLE_TIMEOUT, self.settled()).await.is_err() {
             let under_way = self.driving(|driving| driving.len());
             tracing::warn!(under_way, "going on although some instances are still on their way");
         }
@@ -238,7 +222,7 @@ impl Instances {
         loop {
             if let Ok(mut events) = self.0.host.events().await {
                 // Events before the stream was open are lost, so a full resync follows.
-                self.forgive();
+                self.reset_failures();
                 self.round().await;
                 while let Some(id) = events.next().await {
                     // Steps of the platform cause events too. While an instance is driven its driver's state is newer
@@ -255,7 +239,7 @@ impl Instances {
     }
 
     /// Resets every backoff, because the engine answers again.
-    fn forgive(&self) {
+    fn reset_failures(&self) {
         for instance in self.all() {
             instance.with_state(|state| state.failures = 0);
         }
@@ -302,7 +286,7 @@ impl Instances {
     async fn take_orphan_away(&self, id: InstanceId) -> anyhow::Result<bool> {
         // Another process may have created the row since this process read its rows.
         if super::store::find(&self.0.db, id).await.context("looking for the row")?.is_some() {
-            self.admit(id).await.context("admitting the instance")?;
+            self.load_committed(id).await.context("admitting the instance")?;
             return Ok(false);
         }
         self.0.host.remove_container(id).await?;
@@ -346,7 +330,7 @@ pub(super) fn renewal(state: &InstanceState, found: &ObservedContainer) -> Conta
     let upgrade = &state.upgrade;
     let (before, refused) = (upgrade.image_before.as_ref(), upgrade.image_refused.as_ref());
     if refused == Some(&found.image_id) && before.is_some_and(|before| *before != found.image_id) {
-        return ContainerRenewal::GoBack;
+        return ContainerRenewal::RollBack;
     }
     let changed = !found.current || found.image != state.terms.image || found.size != state.terms.size;
     // An image that did not become ready is not tried again, unless another image was requested since.

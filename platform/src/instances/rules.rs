@@ -132,7 +132,7 @@ pub enum ContainerRenewal {
     /// Not current, and an upgrade was requested: it is replaced as soon as no work is in flight.
     Now,
     /// It is the container of an upgrade and did not become ready: the previous one is restored (rollback).
-    GoBack,
+    RollBack,
 }
 
 /// Whether the instance is in use.
@@ -152,7 +152,7 @@ pub enum NextStep {
     /// Replace the stopped container by a current one.
     Upgrade,
     /// Restore the container before the upgrade (rollback).
-    GoBack,
+    RollBack,
     Start,
     AwaitReady,
     Freeze,
@@ -176,12 +176,12 @@ pub enum NextStep {
 /// ```
 ///
 /// A stopped container that is not current is replaced before it starts (Upgrade); if the new one does not become
-/// ready, the previous one is restored (GoBack). An instance unused for longer than `remove_after` loses its container
-/// and keeps its volume.
+/// ready, the previous one is restored (RollBack). An instance unused for longer than `remove_after` loses its
+/// container and keeps its volume.
 #[must_use]
 pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: SleepPolicy) -> NextStep {
     let must_renew = reality.renewal == ContainerRenewal::Now;
-    match (wish, tier(wish, activity, policy), reality.container) {
+    match (wish, sleep_depth(wish, activity, policy), reality.container) {
         (Wish::Removed, _, ContainerPhase::None) => NextStep::Rest(None),
         (Wish::Removed, ..) => NextStep::RemoveContainer,
 
@@ -194,9 +194,9 @@ pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: Sl
             NextStep::Stop
         }
         (_, SleepDepth::Awake, ContainerPhase::Stopped | ContainerPhase::Running { ready: false })
-            if reality.renewal == ContainerRenewal::GoBack =>
+            if reality.renewal == ContainerRenewal::RollBack =>
         {
-            NextStep::GoBack
+            NextStep::RollBack
         }
         (_, SleepDepth::Awake, ContainerPhase::Stopped) if reality.renewal != ContainerRenewal::Current => {
             NextStep::Upgrade
@@ -250,7 +250,7 @@ enum SleepDepth {
     Absent,
 }
 
-fn tier(wish: Wish, activity: Activity, policy: SleepPolicy) -> SleepDepth {
+fn sleep_depth(wish: Wish, activity: Activity, policy: SleepPolicy) -> SleepDepth {
     // The order of the arms matters: the longest idle timeout comes first, and an explicit wish to stop overrides work
     // in flight.
     match (wish, activity) {

@@ -154,8 +154,8 @@ fn the_table_of_upgrades() {
             NextStep::Stop,
         ),
         ("and then the newer one starts", ContainerPhase::Stopped, ContainerRenewal::Now, FRESH, NextStep::Upgrade),
-        ("a newer one that does not answer gives way", UNREADY, ContainerRenewal::GoBack, FRESH, NextStep::GoBack),
-        ("also when it ended", ContainerPhase::Stopped, ContainerRenewal::GoBack, FRESH, NextStep::GoBack),
+        ("a newer one that does not answer gives way", UNREADY, ContainerRenewal::RollBack, FRESH, NextStep::RollBack),
+        ("also when it ended", ContainerPhase::Stopped, ContainerRenewal::RollBack, FRESH, NextStep::RollBack),
         (
             "nothing is upgraded that nobody wants",
             ContainerPhase::Stopped,
@@ -209,7 +209,7 @@ fn realities() -> impl Strategy<Value = ObservedState> {
         Just(ContainerRenewal::Current),
         Just(ContainerRenewal::AtNextStart),
         Just(ContainerRenewal::Now),
-        Just(ContainerRenewal::GoBack)
+        Just(ContainerRenewal::RollBack)
     ];
     (any::<bool>(), container, renewal).prop_map(|(volume, container, renewal)| ObservedState {
         renewal,
@@ -227,7 +227,7 @@ fn activities() -> impl Strategy<Value = Activity> {
 fn after(step: NextStep, reality: ObservedState) -> ObservedState {
     let container = match step {
         NextStep::MakeVolume => return ObservedState { volume: true, ..reality },
-        NextStep::MakeContainer | NextStep::Upgrade | NextStep::GoBack => {
+        NextStep::MakeContainer | NextStep::Upgrade | NextStep::RollBack => {
             return ObservedState { container: ContainerPhase::Stopped, renewal: ContainerRenewal::Current, ..reality };
         }
         NextStep::Stop if matches!(reality.container, ContainerPhase::Outdated { .. }) => {

@@ -1,26 +1,10 @@
 //! Instance settings: image, size and idle timeouts (set by the operator) and open ports (set by the owner).
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use serde::Serialize;
 
 use super::rules::SleepPolicy;
-use super::{Inner, Instance, Instances, PortList, store};
+use super::{Inner, Instance, InstanceSettings, Instances, PortList, store};
 use crate::error::{Error, Result};
-
-/// The settings of an instance that the operator may change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct InstanceSettings {
-    /// The name of one of the allowed images.
-    pub image: String,
-    /// The name of one of the sizes.
-    pub size: String,
-    /// These three override the idle timeouts of the size; `None`: the size's applies.
-    pub freeze_after: Option<Duration>,
-    pub stop_after: Option<Duration>,
-    pub remove_after: Option<Duration>,
-}
 
 impl Instances {
     /// Replaces the settings. A new image or size applies at the next start, new idle timeouts at once.
@@ -35,7 +19,7 @@ impl Instances {
         }
         // The cache is refreshed from the committed row, as after a change by another process: one path for both.
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 
@@ -53,7 +37,7 @@ impl Instances {
             return Err(Error::NotFound);
         }
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 }

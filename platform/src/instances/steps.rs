@@ -30,7 +30,7 @@ pub(super) enum StepFailure {
     /// The host has no free memory to start the instance.
     NoMemory,
     /// A read or write of the database failed.
-    Ledger(Error),
+    Database(Error),
 }
 
 impl Instances {
@@ -48,7 +48,7 @@ impl Instances {
             match self.step(instance).await {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(failure) if self.gives_way(instance, &failure).await => {}
+                Err(failure) if self.must_roll_back(instance, &failure).await => {}
                 Err(failure) => return self.fail(instance, failure).await,
             }
         }
@@ -94,13 +94,13 @@ impl Instances {
                 self.upgrade_container(instance).await?;
                 return Ok(true);
             }
-            NextStep::GoBack => {
-                self.go_back(instance).await?;
+            NextStep::RollBack => {
+                self.roll_back(instance).await?;
                 return Ok(true);
             }
             NextStep::Start => {
                 self.forget_jobs(instance).await?;
-                let _turn = self.admit_start().await.ok_or(StepFailure::NoMemory)?;
+                let _turn = self.await_start_permit().await.ok_or(StepFailure::NoMemory)?;
                 self.0.host.start(instance.id).await?;
                 ContainerPhase::Running { ready: false }
             }
@@ -256,7 +256,7 @@ impl Instances {
             StepFailure::Host(error) => (error.message_for_user().to_owned(), error.to_string()),
             StepFailure::NotReady(message) => (message.clone(), message),
             StepFailure::NoMemory => (NO_MEMORY.to_owned(), "the host has no memory free".to_owned()),
-            StepFailure::Ledger(error) => {
+            StepFailure::Database(error) => {
                 ("Berth cannot reach its database just now, and keeps trying.".into(), format!("{error:?}"))
             }
         };
@@ -326,7 +326,7 @@ impl Instances {
         let asked = instance.with_state(|state| state.cause).unwrap_or(Cause::FoundSo);
         let under_pressure = instance.pressure().is_some() && instance.wish() == Wish::Available;
         match (step, instance.wish()) {
-            (NextStep::Upgrade | NextStep::GoBack, _) => Cause::Upgrade,
+            (NextStep::Upgrade | NextStep::RollBack, _) => Cause::Upgrade,
             (NextStep::Stop, Wish::Available) if reality.renewal == ContainerRenewal::Now => Cause::Upgrade,
             (NextStep::Freeze | NextStep::Stop, _) if under_pressure => Cause::Pressure,
             (NextStep::RemoveContainer, wish) if wish != Wish::Removed => Cause::Idle,
@@ -363,7 +363,7 @@ fn under_way(step: NextStep) -> Option<Fact> {
         NextStep::Freeze => Some(Fact::Freezing),
         NextStep::Thaw => Some(Fact::Thawing),
         NextStep::Stop => Some(Fact::Stopping),
-        NextStep::Upgrade | NextStep::GoBack => Some(Fact::Upgrading),
+        NextStep::Upgrade | NextStep::RollBack => Some(Fact::Upgrading),
         NextStep::RemoveContainer => Some(Fact::Removing),
         NextStep::Rest(_) => None,
     }
@@ -372,7 +372,7 @@ fn under_way(step: NextStep) -> Option<Fact> {
 /// The stage of a wake that is finished when a step begins.
 fn stage_before(step: NextStep) -> WakeStage {
     match step {
-        NextStep::MakeContainer | NextStep::Upgrade | NextStep::GoBack => WakeStage::Volume,
+        NextStep::MakeContainer | NextStep::Upgrade | NextStep::RollBack => WakeStage::Volume,
         NextStep::Start => WakeStage::Container,
         NextStep::AwaitReady | NextStep::Thaw => WakeStage::Started,
         _ => WakeStage::Asked,
@@ -397,6 +397,6 @@ impl From<HostError> for StepFailure {
 
 impl From<Error> for StepFailure {
     fn from(error: Error) -> Self {
-        Self::Ledger(error)
+        Self::Database(error)
     }
 }

@@ -19,7 +19,7 @@ pub enum UpgradeOutcome {
     /// The container is current, and the instance is awake.
     Done,
     /// The new container did not become ready, and the previous one was restored.
-    WentBack,
+    RolledBack,
     /// The upgrade failed for the given reason; it is retried.
     Failed(String),
     UnderWay,
@@ -58,7 +58,7 @@ impl Instances {
         Ok(if found.current && found.image == terms.image && found.size == terms.size {
             UpgradeOutcome::Done
         } else if found.made_at >= asked_at {
-            UpgradeOutcome::WentBack
+            UpgradeOutcome::RolledBack
         } else {
             UpgradeOutcome::UnderWay
         })
@@ -73,7 +73,7 @@ impl Instances {
 
     /// Creates the container from the image before the upgrade. When that image is gone or refused, the rollback is
     /// abandoned and the new container stays.
-    pub(super) async fn go_back(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
+    pub(super) async fn roll_back(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
         let upgrade = instance.with_state(|state| state.upgrade.clone());
         let made = self.make_container_of(instance, upgrade.clone(), upgrade.image_before.clone()).await;
         // Without `image_before` the next pass no longer decides on a rollback: it starts the newer container again
@@ -86,7 +86,7 @@ impl Instances {
 
     /// Decides on a rollback after a failed step: true, and recorded, when the container of an upgrade did not become
     /// ready and there is an image to roll back to.
-    pub(super) async fn gives_way(&self, instance: &Arc<Instance>, failure: &StepFailure) -> bool {
+    pub(super) async fn must_roll_back(&self, instance: &Arc<Instance>, failure: &StepFailure) -> bool {
         if !matches!(failure, StepFailure::NotReady(_)) {
             return false;
         }
@@ -94,7 +94,7 @@ impl Instances {
         let Some(before) = upgrade.image_before.as_ref().filter(|before| Some(*before) != image.as_ref()) else {
             return false;
         };
-        tracing::warn!(instance.id = %instance.id, handle = %instance.handle, image, before, ?failure, "a newer container did not become ready; going back");
+        tracing::warn!(instance.id = %instance.id, handle = %instance.handle, image, before, ?failure, "a newer container did not become ready; rolling back");
         instance.with_state(|state| state.reality = None);
         let refused = self.write_upgrade(instance, UpgradeProgress { image_refused: image, ..upgrade }).await;
         refused.is_ok()
@@ -108,9 +108,9 @@ impl Instances {
         }
         // A refused image is remembered after a rollback only: otherwise the next start would try the same upgrade
         // again.
-        let went_back = upgrade.image_before == image && upgrade.image_refused.is_some();
-        let image_refused = upgrade.image_refused.filter(|_| went_back);
-        tracing::info!(instance.id = %instance.id, handle = %instance.handle, went_back, "an upgrade is over");
+        let rolled_back = upgrade.image_before == image && upgrade.image_refused.is_some();
+        let image_refused = upgrade.image_refused.filter(|_| rolled_back);
+        tracing::info!(instance.id = %instance.id, handle = %instance.handle, rolled_back, "an upgrade is over");
         self.write_upgrade(instance, UpgradeProgress { image_before: None, image_refused, ..upgrade }).await
     }
 

@@ -39,7 +39,7 @@ impl Instances {
     }
 
     /// Suspends the instance of `account`: stops it and refuses wake requests. Runs in the caller's transaction; call
-    /// [`Instances::admit`] after the commit. Idempotent: without an instance it does nothing.
+    /// [`Instances::load_committed`] after the commit. Idempotent: without an instance it does nothing.
     pub async fn suspend_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
         self.wish_in(tx, account, Wish::Suspended, Cause::OperatorAsked, &ALL_WISHES).await
     }
@@ -63,11 +63,11 @@ impl Instances {
         store::set_renew_at(&tx, instance.id, asked.at).await?;
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
-            refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
+            refuse_unless_wakeable(self.load_committed(instance.id).await?.wish(), cause)?;
             return Err(Error::Conflict(BOTH_ASKED.into()));
         }
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 
@@ -77,7 +77,7 @@ impl Instances {
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
             // The cached wish was stale: a concurrent suspension or removal replaced it in the database.
-            refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
+            refuse_unless_wakeable(self.load_committed(instance.id).await?.wish(), cause)?;
             return Err(Error::Conflict(BOTH_ASKED.into()));
         }
         tx.commit().await?;

@@ -29,10 +29,10 @@ pub struct OpenWork {
     pub moved_at: Timestamp,
 }
 
-/// The awake ledger: why an instance is awake, or its last work and the time since which it is idle. Reading it is no
+/// The awake report: why an instance is awake, or its last work and the time since which it is idle. Reading it is no
 /// activity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AwakeLedger {
+pub struct AwakeReport {
     pub open: Vec<OpenWork>,
     /// The running declared jobs, sorted by name.
     pub jobs: Vec<DeclaredJob>,
@@ -162,13 +162,13 @@ impl WorkTally {
         ALL.into_iter().map(moved).filter(|last| last.at.0 != NEVER).max_by_key(|last| last.at)
     }
 
-    /// Builds the awake ledger without the jobs, which the caller adds; `awake` says whether the instance is awake.
-    pub(super) fn ledger(&self, now: Timestamp, awake: bool, policy: SleepPolicy) -> AwakeLedger {
+    /// Builds the awake report without the jobs, which the caller adds; `awake` says whether the instance is awake.
+    pub(super) fn report(&self, now: Timestamp, awake: bool, policy: SleepPolicy) -> AwakeReport {
         let open: Vec<OpenWork> = ALL.into_iter().filter_map(|work| self.open(work)).collect();
         let held = open.iter().any(|open| open.holds) || self.jobs_until() > now;
         let idle_since = self.idle_since(now);
         let sleeps_at = (awake && !held).then(|| idle_since.plus(policy.freeze_after));
-        AwakeLedger {
+        AwakeReport {
             open,
             jobs: Vec::new(),
             idle_since,
@@ -257,14 +257,14 @@ mod tests {
     #[test]
     fn the_ledger_says_what_is_open_since_when_and_when_it_sleeps() {
         let tally = WorkTally::new(at(0), Some(Work::Socket));
-        assert_eq!(tally.ledger(at(10), true, POLICY).sleeps_at, Some(at(300)));
-        assert_eq!(tally.ledger(at(10), false, POLICY).sleeps_at, None);
+        assert_eq!(tally.report(at(10), true, POLICY).sleeps_at, Some(at(300)));
+        assert_eq!(tally.report(at(10), false, POLICY).sleeps_at, None);
         tally.begin(Work::Request, at(20));
         tally.begin(Work::Request, at(25));
         tally.begin(Work::Stream, at(25));
-        let ledger = tally.ledger(at(30), true, POLICY);
-        assert_eq!((ledger.sleeps_at, ledger.last), (None, Some(LastWork { work: Work::Socket, at: at(0) })));
-        let told: Vec<_> = ledger.open.iter().map(|open| (open.work, open.count, open.since, open.holds)).collect();
+        let report = tally.report(at(30), true, POLICY);
+        assert_eq!((report.sleeps_at, report.last), (None, Some(LastWork { work: Work::Socket, at: at(0) })));
+        let told: Vec<_> = report.open.iter().map(|open| (open.work, open.count, open.since, open.holds)).collect();
         assert_eq!(told, [(Work::Request, 2, at(20), true), (Work::Stream, 1, at(25), false)]);
     }
 

@@ -23,7 +23,8 @@ pub enum Clamp {
 
 /// Reads the request header.
 ///
-/// # Errors When the header names another limit.
+/// # Errors
+/// When the header names another limit.
 pub fn requested(headers: &HeaderMap) -> Result<Clamp, RequestError> {
     match headers.get(CLAMP) {
         None => Ok(Clamp::Off),

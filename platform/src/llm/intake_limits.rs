@@ -69,8 +69,8 @@ impl IntakeLimits {
 
     /// Reads `body` to its end.
     ///
-    /// # Errors `Busy` when the memory limit is reached; `BodyTooLarge`; `BodyBroken` when the body is incomplete or
-    /// too slow.
+    /// # Errors
+    /// `Busy` when the memory limit is reached; `BodyTooLarge`; `BodyBroken` when the body is incomplete or too slow.
     pub async fn read_body(&self, headers: &HeaderMap, body: Body) -> Result<BufferedBody, ProxyError> {
         tokio::time::timeout(BODY_TIMEOUT, self.buffer(headers, body)).await.map_err(|_| ProxyError::BodyBroken)?
     }

@@ -17,8 +17,8 @@ const MAX_QUERY: usize = 2000;
 
 /// Finds the call of `api` that a request makes, and its path at the provider.
 ///
-/// # Errors `NoSuchPath` when the operator's file has no such call; `InvalidRequest` for a query that cannot be
-/// forwarded.
+/// # Errors
+/// `NoSuchPath` when the operator's file has no such call; `InvalidRequest` for a query that cannot be forwarded.
 pub fn find<'a>(
     api: &'a MeteredApi,
     method: &Method,

@@ -10,7 +10,7 @@ use reqwest::Url;
 
 use super::clients::ThreadClients;
 use super::forwarded_headers;
-use super::provider_endpoint::{KeyOwner, ProviderEndpoint};
+use super::provider_endpoint::{KeySource, ProviderEndpoint};
 use super::proxy_error::ProxyError;
 use super::timeouts::ProxyTimeouts;
 use crate::clock::Clock;
@@ -108,9 +108,9 @@ impl ProviderCall {
     /// The response headers that go on to the instance.
     #[must_use]
     pub fn returned_headers(&self, headers: HeaderMap) -> HeaderMap {
-        match self.endpoint.key_owner {
-            KeyOwner::Caller => forwarded_headers::to_key_owner(headers),
-            KeyOwner::Platform => forwarded_headers::to_instance(headers),
+        match self.endpoint.key_source {
+            KeySource::Caller => forwarded_headers::to_key_owner(headers),
+            KeySource::Platform => forwarded_headers::to_instance(headers),
         }
     }
 
@@ -119,7 +119,8 @@ impl ProviderCall {
     /// A call is retried only where the provider stated that it did not process the call: with another key after a
     /// refused key, and once when the provider requests a retry. All other retries are left to the client's SDK.
     ///
-    /// # Errors See [`CallFailure`].
+    /// # Errors
+    /// See [`CallFailure`].
     pub async fn send(&self, mode: ResponseMode) -> Result<reqwest::Response, CallFailure> {
         let (clock, keys) = (&self.context.clock, &self.endpoint.keys);
         if self.endpoint.is_unreachable(clock.monotonic()) {

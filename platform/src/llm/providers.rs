@@ -80,7 +80,8 @@ impl ProviderDirectory {
 
     /// Prepares a call.
     ///
-    /// # Errors `NoSuchPath` for an unknown provider, and as in [`ProviderEndpoint::url`]; `OwnKeyUnreadable`.
+    /// # Errors
+    /// `NoSuchPath` for an unknown provider, and as in [`ProviderEndpoint::url`]; `OwnKeyUnreadable`.
     pub fn prepare(&self, request: ProviderRequest<'_>) -> Result<ProviderCall, ProxyError> {
         let ProviderRequest { provider, own_key, method, path, headers, body, key_affinity } = request;
         let endpoints = if own_key.is_some() { &self.for_own_keys } else { &self.by_name };

@@ -34,8 +34,9 @@ pub struct UpstreamPath {
 impl UpstreamPath {
     /// Checks the URI of a request, which begins with the provider's name.
     ///
-    /// # Errors `NoSuchPath` for an unknown path or an impossible model name; `InvalidRequest` for an invalid value in
-    /// the query.
+    /// # Errors
+    /// `NoSuchPath` for an unknown path or an impossible model name; `InvalidRequest` for an invalid value in the
+    /// query.
     pub fn from_uri(uri: &Uri) -> Result<Self, ProxyError> {
         let no_such = || ProxyError::NoSuchPath { path: format!("GET {}", uri.path()) };
         // The path after the provider's name.

@@ -18,7 +18,7 @@ use crate::modules::{Dispatch, Modules, ScheduledWork};
 /// Lease duration: after this another process may take the job over.
 const LEASE: Duration = Duration::from_secs(120);
 /// Polling interval for due rows without a tick: rows whose process crashed, or whose run failed.
-const LOOK: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// The stored name of the purge of done jobs.
 pub const PURGE_JOBS: &str = "purge_jobs";
 /// Retention of done jobs, so that operators can check that they ran.
@@ -72,7 +72,7 @@ impl Jobs {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = self.due.notified() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         }
         scheduler.shutdown().await.context("stopping the scheduler")

@@ -7,11 +7,14 @@
 mod registration;
 mod rules;
 mod store;
+mod stored_key;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use stored_key::KeyRefusal;
+use stored_key::{KeyId, StoredKey};
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, Timestamp};
@@ -39,30 +42,6 @@ struct OwnKeysInner {
     memory: RwLock<HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>>>,
     /// Serializes writes. Otherwise two writes could commit in one order and reach `memory` in the other.
     write_lock: tokio::sync::Mutex<()>,
-}
-
-/// The account and provider of a key. An account has at most one key per provider.
-#[derive(Clone, Debug)]
-struct KeyId {
-    account: AccountId,
-    provider: String,
-}
-
-/// An encrypted key, in memory and in its row.
-struct StoredKey {
-    /// Ciphertext, with the [`KeyId`] as associated data.
-    sealed: Vec<u8>,
-    last_four: String,
-    added_at: Timestamp,
-    refused: Mutex<Option<KeyRefusal>>,
-}
-
-/// The last time that the provider refused a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyRefusal {
-    pub at: Timestamp,
-    /// HTTP status: 401 when the provider does not know the key, 403 when the key lacks a permission.
-    pub status: u16,
 }
 
 /// A key as shown to its owner.
@@ -139,7 +118,8 @@ impl OwnKeys {
 
     /// Stores a key as typed by its owner, replacing an earlier one for the same provider. The next call uses it.
     ///
-    /// # Errors `Invalid` when the text cannot be a key; `NotFound` for a provider that is not in the settings.
+    /// # Errors
+    /// `Invalid` when the text cannot be a key; `NotFound` for a provider that is not in the settings.
     pub async fn set(&self, owner: KeyOwner<'_>, provider: &str, typed: &str) -> Result<()> {
         let OwnKeysInner { db, clock, keys, providers, .. } = &*self.0;
         if !providers.iter().any(|known| known == provider) {
@@ -219,7 +199,8 @@ impl OwnKeys {
 impl CallKey {
     /// Decrypts the key. It may be written only into the head of a call.
     ///
-    /// # Errors When the key was encrypted under another `BERTH_SECRET`.
+    /// # Errors
+    /// When the key was encrypted under another `BERTH_SECRET`.
     pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, UnsealError> {
         self.own_keys.0.keys.open(&associated_data(&self.id), &self.stored.sealed)
     }
@@ -238,13 +219,6 @@ impl CallKey {
             // the note is lost, and the next refused call records it again.
             tokio::spawn(async move { own_keys.persist_refusal(&id, &stored).await });
         }
-    }
-}
-
-impl StoredKey {
-    fn refused(&self) -> MutexGuard<'_, Option<KeyRefusal>> {
-        // A poisoned lock is still valid: the value is replaced in one assignment, so a panic cannot leave half of it.
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

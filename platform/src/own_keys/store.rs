@@ -3,7 +3,7 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 
-use super::{KeyId, KeyRefusal, StoredKey};
+use super::stored_key::{KeyId, KeyRefusal, StoredKey};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Db, Tx, rows};
 use crate::error::Result;

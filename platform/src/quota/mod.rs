@@ -124,12 +124,7 @@ impl Quota {
     /// Whether the books agree: receipts, sums by day and sums by month. Returns a sentence for each that does not;
     /// `doctor` and tests expect none.
     pub async fn disagreements(&self) -> Result<Vec<String>> {
-        disagreements(&self.admission.db).await
+        // Calls go on meanwhile, and must not look like disagreements.
+        ledger::disagreements(&self.admission.db.begin_reading().await?).await
     }
-}
-
-/// As of [`Quota::disagreements`].
-async fn disagreements(db: &Db) -> Result<Vec<String>> {
-    // Calls go on meanwhile, and must not look like disagreements.
-    ledger::disagreements(&db.begin_reading().await?).await
 }

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::{Quota, disagreements};
+use super::{Quota, ledger};
 use crate::db::Db;
+use crate::error::Result;
 use crate::instances::Instances;
 use crate::modules::{Finding, Module, Modules, ScheduledWork};
 use crate::webhooks::Webhooks;
@@ -40,4 +41,9 @@ pub async fn money_findings(db: &Db) -> Vec<Finding> {
         Ok(wrong) => wrong.into_iter().map(|sentence| Finding::broken("money", sentence)).collect(),
         Err(error) => vec![Finding::broken("money", error.to_string())],
     }
+}
+
+async fn disagreements(db: &Db) -> Result<Vec<String>> {
+    // One snapshot: calls go on meanwhile, and must not look like disagreements.
+    ledger::disagreements(&db.begin_reading().await?).await
 }

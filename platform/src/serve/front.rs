@@ -76,8 +76,8 @@ impl Front {
             Some(HostKind::App) => self.page(self.0.app.clone(), request).await,
             Some(HostKind::Apex) => self.page(self.0.apex.clone(), request).await,
             // A name outside our domain: perhaps a custom domain, looked up in memory.
-            None => match self.0.domains.entrance(host) {
-                Some(entrance) => self.0.edge.serve(entrance, request).await,
+            None => match self.0.domains.virtual_host(host) {
+                Some(virtual_host) => self.0.edge.serve(virtual_host, request).await,
                 None => {
                     (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n").into_response()
                 }

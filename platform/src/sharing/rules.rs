@@ -74,7 +74,7 @@ impl ShareAudience {
 
 /// Decides the access of `visitor` to `path`, the request's path exactly as sent: the widest access that any share
 /// grants.
-pub fn admit<'s>(
+pub fn decide_access<'s>(
     visitor: &Visitor,
     path: &str,
     shares: impl IntoIterator<Item = (&'s str, &'s ShareAudience)>,
@@ -168,6 +168,16 @@ pub fn parse_path(typed: &str) -> Result<String, &'static str> {
     Ok(if path.is_empty() { "/".to_owned() } else { path.to_owned() })
 }
 
+/// The two columns of an audience: its kind, and the handle or an empty text.
+pub(super) fn audience_columns(audience: &ShareAudience) -> (&'static str, &str) {
+    match audience {
+        ShareAudience::Account { handle } => ("account", handle.as_str()),
+        ShareAudience::SignedIn => ("signed_in", ""),
+        ShareAudience::Everyone { wakes: false } => ("everyone_while_awake", ""),
+        ShareAudience::Everyone { wakes: true } => ("everyone", ""),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -192,12 +202,12 @@ mod tests {
                 [Wakes, WhileAwake, WhileAwake, WhileAwake],
             ),
         ] {
-            let seen = |visitor| admit(visitor, "/docs/a", [("/docs", &audience)]);
+            let seen = |visitor| decide_access(visitor, "/docs/a", [("/docs", &audience)]);
             let all = [&Visitor::Owner, &bob, &carol, &Visitor::Stranger].map(seen);
             assert_eq!(all, [to_owner, to_bob, to_carol, to_stranger], "{sentence}");
-            assert_eq!(admit(&bob, "/private", [("/docs", &audience)]), Refused, "{sentence}, elsewhere");
+            assert_eq!(decide_access(&bob, "/private", [("/docs", &audience)]), Refused, "{sentence}, elsewhere");
         }
-        assert_eq!(admit(&bob, "/", []), Refused);
+        assert_eq!(decide_access(&bob, "/", []), Refused);
     }
 
     #[test]
@@ -206,9 +216,9 @@ mod tests {
             (ShareAudience::Everyone { wakes: false }, ShareAudience::Account { handle: handle("bob") });
         let shares = [("/", &seen), ("/docs", &to_bob)];
         let bob = Visitor::Guest(handle("bob"));
-        assert_eq!(admit(&bob, "/docs/a", shares), AccessDecision::Wakes);
-        assert_eq!(admit(&bob, "/docs/../a", shares), AccessDecision::WhileAwake);
-        assert_eq!(admit(&Visitor::Stranger, "/docs/a", shares), AccessDecision::WhileAwake);
+        assert_eq!(decide_access(&bob, "/docs/a", shares), AccessDecision::Wakes);
+        assert_eq!(decide_access(&bob, "/docs/../a", shares), AccessDecision::WhileAwake);
+        assert_eq!(decide_access(&Visitor::Stranger, "/docs/a", shares), AccessDecision::WhileAwake);
     }
 
     #[test]

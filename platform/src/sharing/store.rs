@@ -4,7 +4,8 @@ use anyhow::Context as _;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _};
 
-use super::{Share, ShareAudience, ShareId};
+use super::rules::{ShareAudience, audience_columns};
+use super::share::{Share, ShareId};
 use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx, rows};
 use crate::error::Result;
@@ -58,16 +59,6 @@ pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
 pub(super) async fn forget_guest(tx: &Tx, guest: &Handle) -> Result<()> {
     row::Entity::delete_many().filter(row::Column::Handle.eq(guest.as_str())).exec(tx).await?;
     Ok(())
-}
-
-/// The two columns of an audience: its kind, and the handle or an empty text.
-pub(super) fn audience_columns(audience: &ShareAudience) -> (&'static str, &str) {
-    match audience {
-        ShareAudience::Account { handle } => ("account", handle.as_str()),
-        ShareAudience::SignedIn => ("signed_in", ""),
-        ShareAudience::Everyone { wakes: false } => ("everyone_while_awake", ""),
-        ShareAudience::Everyone { wakes: true } => ("everyone", ""),
-    }
 }
 
 impl TryFrom<row::Model> for Share {

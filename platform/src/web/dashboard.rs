@@ -136,7 +136,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsVie
         outdated: instance.is_outdated(),
         state: format::state(&instance.status(), app.clock.now()),
         opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
-        why: awake_view::awake_view(&app.instances.ledger(instance), instance.is_up()),
+        why: awake_view::awake_view(&app.instances.awake_report(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
         spend: usage_card::usage_card(&left, &models),
         alerts: budget_view::budget_alert_views(&alerts, &left),

@@ -69,7 +69,8 @@ impl Webhooks {
 
     /// Counts a wake for deliveries against the instance's rate limit.
     ///
-    /// # Errors The time at which the next wake is allowed.
+    /// # Errors
+    /// The time at which the next wake is allowed.
     pub fn check_wake_rate(&self, instance: InstanceId) -> std::result::Result<(), Timestamp> {
         self.0.limits.check_wake(instance).map_err(|wait| self.0.clock.now().plus(wait))
     }
@@ -98,7 +99,8 @@ impl Webhooks {
 
     /// Records the outcome of an attempt. Returns when the delivery is retried; `None` if it is not.
     ///
-    /// # Errors When the database fails: the delivery then keeps waiting and is attempted once more.
+    /// # Errors
+    /// When the database fails: the delivery then keeps waiting and is attempted once more.
     pub async fn end_attempt(&self, attempt: &DeliveryAttempt, outcome: &AttemptOutcome) -> Result<Option<Timestamp>> {
         let now = self.0.clock.now();
         let decision = rules::decide_retry(outcome, attempt.number, now, attempt.give_up_at);

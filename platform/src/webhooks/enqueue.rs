@@ -56,7 +56,8 @@ impl Drop for UncommittedDelivery {
 impl Webhooks {
     /// Enqueues a request. When this returns, the request is durable and will be delivered.
     ///
-    /// # Errors When the inbox is full, or the database fails.
+    /// # Errors
+    /// When the inbox is full, or the database fails.
     pub async fn enqueue(
         &self,
         instance: InstanceId,

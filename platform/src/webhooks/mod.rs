@@ -99,8 +99,8 @@ impl Webhooks {
 
     /// Opens `path` for requests from anyone, and returns it with its suffix.
     ///
-    /// # Errors `Invalid` for text that cannot be a path; `Conflict` when the path is open already, or [`MAX_PATHS`]
-    /// are.
+    /// # Errors
+    /// `Invalid` for text that cannot be a path; `Conflict` when the path is open already, or [`MAX_PATHS`] are.
     pub async fn open_path(&self, instance: InstanceId, path: &str, suffix: PathSuffix) -> Result<WebhookPath> {
         let path = match suffix {
             PathSuffix::None => path.to_owned(),
@@ -127,7 +127,8 @@ impl Webhooks {
 
     /// Closes `path`. Requests that were accepted before are still delivered.
     ///
-    /// # Errors `NotFound` when the path is not open.
+    /// # Errors
+    /// `NotFound` when the path is not open.
     pub async fn close_path(&self, instance: InstanceId, path: &str) -> Result<()> {
         let tx = self.0.db.begin().await?;
         if !store::close_path(&tx, instance, path).await? {
@@ -185,6 +186,7 @@ impl Webhooks {
         let tx = self.0.db.begin().await?;
         let (state, bytes) = store::discard(&tx, instance, id).await?.ok_or(Error::NotFound)?;
         tx.commit().await?;
+        // Order: after the commit, because a rollback must not release the space.
         self.inboxes().release(instance, state, bytes);
         // The deleted delivery may have blocked the next one of its path.
         self.schedule(instance, self.0.clock.now());

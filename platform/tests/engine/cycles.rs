@@ -1,5 +1,5 @@
-//! Sleeping and waking again and again, on the Engine and by itself: files are whole, what was in memory survives freezing,
-//! and whoever changes their mind in the middle gets what they asked for last.
+//! Sleeping and waking again and again, on the Engine and by itself: files are whole, what was in memory survives
+//! freezing, and whoever changes their mind in the middle gets what they asked for last.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use berth::instances::{Cause, Fact, Wish};
 
 use berth_testing::engine_platform::{EnginePlatform, Ground, Person};
 use berth_testing::fake_platform::until;
-use berth_testing::fault_proxy::{Deed, Hold, Moment};
+use berth_testing::fault_proxy::{Deed, FaultGate, FaultTiming};
 use berth_testing::soak::SoakTest;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
@@ -50,7 +50,7 @@ async fn a_hundred_sleeps_and_wakes_lose_neither_files_nor_memory() {
 async fn a_visit_while_it_freezes_is_answered_and_nothing_is_forgotten() {
     let platform = engine_platform("freezes", "10.85.0.0").await;
     let alice = platform.settle_in("alice").await;
-    for (number, moment) in [Moment::Before, Moment::After].into_iter().enumerate() {
+    for (number, moment) in [FaultTiming::Before, FaultTiming::After].into_iter().enumerate() {
         let hold = trap(&platform, "freeze", moment);
         platform.clock.advance(FIVE_MINUTES);
         platform.instances().round().await;
@@ -75,7 +75,7 @@ async fn asked_to_sleep_while_it_wakes_it_sleeps_and_the_next_visit_wakes_it() {
         // What never answered is not frozen: it starts afresh at the next wake.
         (HALF_AN_HOUR, "start", Wish::Frozen, Fact::Stopped),
     ] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             platform.wait(asleep).await;
             let hold = trap(&platform, verb, moment);
             platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
@@ -99,7 +99,7 @@ async fn taken_away_while_it_wakes_it_goes_and_its_files_stay() {
     let alice = platform.settle_in("alice").await;
     let sum = platform.ask(&alice, "/keep/64/5/home/berth/keep").await;
     for (asleep, verb) in [(FIVE_MINUTES, "thaw"), (HALF_AN_HOUR, "start")] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             platform.wait(asleep).await;
             let hold = trap(&platform, verb, moment);
             platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
@@ -123,10 +123,10 @@ async fn taken_away_while_it_wakes_it_goes_and_its_files_stay() {
 async fn deleted_while_it_wakes_it_stops_and_then_nothing_of_it_is_left() {
     let platform = engine_platform("leaves", "10.83.0.0").await;
     for (handle, asleep, verb, moment) in [
-        ("ann", FIVE_MINUTES, "thaw", Moment::Before),
-        ("ben", FIVE_MINUTES, "thaw", Moment::After),
-        ("cid", HALF_AN_HOUR, "start", Moment::Before),
-        ("dora", HALF_AN_HOUR, "start", Moment::After),
+        ("ann", FIVE_MINUTES, "thaw", FaultTiming::Before),
+        ("ben", FIVE_MINUTES, "thaw", FaultTiming::After),
+        ("cid", HALF_AN_HOUR, "start", FaultTiming::Before),
+        ("dora", HALF_AN_HOUR, "start", FaultTiming::After),
     ] {
         let person = platform.settle_in(handle).await;
         platform.wait(asleep).await;
@@ -177,8 +177,8 @@ async fn engine_platform(network: &'static str, subnet: &'static str) -> EngineP
 }
 
 /// Holds the next call of `verb` on its way to the provisioner, or its answer.
-fn trap(platform: &EnginePlatform, verb: &str, moment: Moment) -> Hold {
-    let hold = Hold::default();
+fn trap(platform: &EnginePlatform, verb: &str, moment: FaultTiming) -> FaultGate {
+    let hold = FaultGate::default();
     platform.to_provisioner.points.once(verb, moment, Deed::Hold(hold.clone()));
     hold
 }

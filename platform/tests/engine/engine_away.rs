@@ -1,5 +1,5 @@
-//! R3: the Engine is killed, and stopped for a while, and comes back. Whoever is awake does not notice; whoever is not is told
-//! so in a sentence and with a time; afterwards everything is as it was.
+//! The Engine is killed, and stopped for a while, and comes back. Whoever is awake does not notice; whoever is not
+//! is told so in a sentence and with a time; afterwards everything is as it was.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn is_told_to_come_back(platform: &EnginePlatform, person: &Person) {
     assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("your files are safe")));
 }
 
-/// R3: within a minute.
+/// Waits until the instance is served; for a minute at most.
 async fn until_served(platform: &EnginePlatform, person: &Person) {
     for _ in 0..30 {
         if platform.visit(person, "/healthz").await.status == 200 {

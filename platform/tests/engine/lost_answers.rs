@@ -1,5 +1,5 @@
-//! An Engine, and a provisioner, that drop, delay and double what they say to somebody: nobody else notices, and once it is
-//! over nothing is missing and nothing is there twice.
+//! An Engine, and a provisioner, that drop, delay and double what they say to somebody: nobody else notices, and once
+//! it is over nothing is missing and nothing is there twice.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use berth::instances::{Cause, Fact};
 
 use berth_testing::engine_platform::{EnginePlatform, Ground, Person};
 use berth_testing::fake_platform::until;
-use berth_testing::fault_proxy::{Deed, FaultProxy, Hold, Moment};
+use berth_testing::fault_proxy::{Deed, FaultGate, FaultProxy, FaultTiming};
 use berth_testing::soak::SoakTest;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
@@ -22,7 +22,7 @@ async fn whatever_becomes_of_ones_answers_others_wake_and_afterwards_so_does_tha
     let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
     let mut cases = Vec::new();
     for sleep in [FIVE_MINUTES, HALF_AN_HOUR] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             for (word, deed) in [
                 ("dropped", Deed::Drop),
                 ("failed", Deed::Fail),
@@ -61,7 +61,7 @@ async fn while_one_call_never_ends_others_wake_and_rounds_go_on() {
     let platform = EnginePlatform::on(Ground { network: "hangs", subnet: "10.96.0.0", engine: ENGINE.into() }).await;
     let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
     for relay in [&platform.to_provisioner, &platform.to_engine] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             platform.wait(HALF_AN_HOUR).await;
             let hold = hang(relay, &alice, moment);
             let waiting = platform.instances().wake(&alice.instance, Cause::Visit).await;
@@ -82,8 +82,8 @@ async fn a_list_that_never_comes_and_events_that_end_keep_nobody_asleep() {
     let platform = EnginePlatform::on(Ground { network: "lists", subnet: "10.88.0.0", engine: ENGINE.into() }).await;
     let bob = platform.settle_in("bob").await;
     platform.wait(HALF_AN_HOUR).await;
-    let hold = Hold::default();
-    platform.to_provisioner.points.once("list", Moment::Before, Deed::Hold(hold.clone()));
+    let hold = FaultGate::default();
+    platform.to_provisioner.points.once("list", FaultTiming::Before, Deed::Hold(hold.clone()));
     let round = tokio::spawn({
         let instances = platform.instances().clone();
         async move { instances.round().await }
@@ -93,8 +93,8 @@ async fn a_list_that_never_comes_and_events_that_end_keep_nobody_asleep() {
     hold.release();
     round.await.unwrap();
     // Events end at once, each time they are asked for: found by looking, then.
-    platform.to_provisioner.points.always("events", Moment::After, Deed::Drop);
-    platform.to_engine.points.always("events", Moment::After, Deed::Drop);
+    platform.to_provisioner.points.always("events", FaultTiming::After, Deed::Drop);
+    platform.to_engine.points.always("events", FaultTiming::After, Deed::Drop);
     platform.wait(FIVE_MINUTES).await;
     assert_eq!(bob.instance.fact(), Fact::Frozen);
     platform.ask(&bob, "/count").await;
@@ -107,8 +107,8 @@ async fn engine_platform() -> EnginePlatform {
 }
 
 /// From now on nothing that is said about somebody arrives, or is answered.
-fn hang(relay: &FaultProxy, person: &Person, moment: Moment) -> Hold {
-    let hold = Hold::default();
+fn hang(relay: &FaultProxy, person: &Person, moment: FaultTiming) -> FaultGate {
+    let hold = FaultGate::default();
     relay.points.always_about(&person.instance.id.to_string(), moment, Deed::Hold(hold.clone()));
     hold
 }

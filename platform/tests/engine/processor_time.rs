@@ -70,5 +70,5 @@ async fn a_program_that_computes_stays_awake_and_one_that_waits_falls_asleep() {
     app.instances.round().await;
     app.instances.settled().await;
     assert_eq!((busy.fact(), quiet.fact()), (Fact::Awake, Fact::Frozen));
-    assert_eq!(app.instances.ledger(&busy).last.unwrap().work, Work::Processor);
+    assert_eq!(app.instances.awake_report(&busy).last.unwrap().work, Work::Processor);
 }

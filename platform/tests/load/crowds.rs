@@ -1,4 +1,4 @@
-//! Many at once, on a host that only exists in memory: R9, two thousand containers and a round over them; R11, three in ten of
+//! Many at once, on a host that only exists in memory: two thousand containers and a round over them; three in ten of
 //! them wanted within a minute.
 
 use std::sync::Arc;

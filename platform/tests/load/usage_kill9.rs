@@ -1,4 +1,4 @@
-//! Q1: the platform is killed at any moment of its AI calls, again and again. Whatever was served has its receipt, what
+//! The platform is killed at any moment of its AI calls, again and again. Whatever was served has its receipt, what
 //! the platform knew of a call is what the receipt says, and nothing stays held.
 
 use std::collections::BTreeMap;
@@ -149,8 +149,8 @@ fn account_for(kind: &str, served: &BTreeMap<u64, Served>, spent: i64, receipts:
             }
         }
     }
-    // Calls of which the platform had heard nothing when it was killed, or they broke off, are charged what they can have
-    // cost: as many as there are, and never less.
+    // Calls of which the platform had heard nothing when it was killed, or they broke off, are charged what they can
+    // have cost: as many as there are, and never less.
     let unheard = missing.len();
     assert!(
         unheard <= nameless,

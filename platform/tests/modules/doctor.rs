@@ -1,4 +1,4 @@
-//! What the operator's examination says of a host: the walls between tenants, and versions with known holes (I6).
+//! What the operator's examination says of a host: the walls between tenants, and versions with known holes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ async fn found(platform: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<
 }
 
 #[tokio::test]
-async fn i6_versions_with_known_holes_and_fallen_walls_are_named() {
+async fn versions_with_known_holes_and_fallen_walls_are_named() {
     type Change = fn(&mut HostReport);
     let cases: [(&str, Verdict, &str, Change); 14] = [
         ("engine", Verdict::Warning, "Upgrade to 28", |report| report.engine_version = "27.5.1".into()),
@@ -52,7 +52,7 @@ async fn i6_versions_with_known_holes_and_fallen_walls_are_named() {
 
 #[tokio::test]
 async fn money_and_certificates_are_checked_also_where_the_platform_cannot_start() {
-    let platform = TestModules::with(databases::sqlite().await, &[("BERTH_CERTIFICATES_A_WEEK", "50")]).await;
+    let platform = TestModules::with(databases::sqlite().await, &[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "50")]).await;
     let tx = platform.db.begin().await.unwrap();
     for statement in [
         "DROP TABLE alarms",

@@ -200,12 +200,12 @@ async fn claims_do_not_block_others_and_a_name_follows_its_proof() {
         place.domains().check(&place.bob.instance, bobs.id).await.unwrap();
         let standing = |person: &Person| place.domains().of(person.instance.id)[0].is_proven();
         assert_eq!((standing(&place.alice), standing(&place.bob)), (false, true));
-        let entrance = place.domains().entrance(NAME).unwrap();
-        assert_eq!(entrance.handle.as_str(), "bob");
+        let virtual_host = place.domains().virtual_host(NAME).unwrap();
+        assert_eq!(virtual_host.handle.as_str(), "bob");
         // Memory and database agree.
         let app = &place.platform.app;
         let again = Domains::open(app.db.clone(), app.clock.clone(), app.instances.clone(), &app.config).await.unwrap();
-        assert_eq!(again.entrance(NAME), Some(entrance));
+        assert_eq!(again.virtual_host(NAME), Some(virtual_host));
         assert!(!again.of(place.alice.instance.id)[0].is_proven());
     }
 }
@@ -219,7 +219,7 @@ async fn a_name_stays_with_its_holder_while_the_proof_is_there() {
     place.dns.cname(NAME, "bob.example.com");
     let refused = place.domains().check(&place.bob.instance, bobs.id).await.unwrap_err();
     assert!(refused.to_string().contains("its proof is still in DNS"), "{refused}");
-    assert_eq!(place.domains().entrance(NAME).unwrap().handle.as_str(), "alice");
+    assert_eq!(place.domains().virtual_host(NAME).unwrap().handle.as_str(), "alice");
     assert_eq!(place.domains().of(place.alice.instance.id)[0].id, alices.id);
 }
 

@@ -45,7 +45,7 @@ async fn fill(world: &FakePlatform, person: &Person) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_cannot_be_parsed_stop_neither_the_start_nor_the_others() {
-    let mut world = FakePlatform::new(&[("BERTH_CERTIFICATES_A_WEEK", "50")]).await;
+    let mut world = FakePlatform::new(&[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "50")]).await;
     let (alice, boris) = (world.settle_in("alice").await, world.settle_in("boris").await);
     for person in [&alice, &boris] {
         fill(&world, person).await;

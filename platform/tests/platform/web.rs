@@ -1,7 +1,7 @@
 //! The pages and the API of the platform, used step by step.
 
 use axum::http::{Method, Request, StatusCode};
-use berth::web::routes;
+use berth::web::app_routes;
 use berth_testing::web_client::{Answer, WebClient, WebFixture};
 use serde_json::json;
 use tower::ServiceExt as _;
@@ -34,7 +34,7 @@ fn assert_guarded(answer: &Answer, what: &str) {
 async fn every_page_is_guarded_by_its_headers_and_private_ones_are_not_kept() {
     let site = WebFixture::new().await;
     let mut operator = site.operator("olivia").await;
-    for route in routes::app().iter().filter(|route| route.method == Method::GET) {
+    for route in app_routes().iter().filter(|route| route.method == Method::GET) {
         let answer = operator.get(&route.path.replace("{*path}", "berth.css")).await;
         assert_guarded(&answer, route.path);
         let kept = answer.header("cache-control");

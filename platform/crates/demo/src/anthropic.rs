@@ -1,10 +1,10 @@
-//! The wire format of Anthropic's Messages API.
+//! The wire format of Anthropic's Messages API, as the demo model answers it.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::WireShape;
 use super::script::AnswerScript;
+use super::wire_shape::WireShape;
 
 pub const SHAPE: WireShape = WireShape {
     whole,
@@ -48,7 +48,7 @@ fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
         let delta = json!({ "type": "text_delta", "text": word });
         (frame(&json!({ "type": "content_block_delta", "index": 0, "delta": delta })), 1)
     };
-    // The API sends pings too, which clients have to ignore.
+    // Like the API, sends pings, which clients have to ignore.
     let mut frames = vec![(frame(&start), 0), (frame(&block), 0), (frame(&json!({ "type": "ping" })), 0)];
     frames.extend(script.words.iter().map(word));
     frames.push((frame(&json!({ "type": "content_block_stop", "index": 0 })), 0));

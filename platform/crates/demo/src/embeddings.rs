@@ -1,4 +1,4 @@
-//! The wire format of OpenAI's Embeddings API: vectors without meaning, equal for equal texts.
+//! The wire format of OpenAI's Embeddings API: deterministic vectors without meaning, equal for equal texts.
 
 use base64::Engine as _;
 use serde_json::{Value, json};

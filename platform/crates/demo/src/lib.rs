@@ -1,13 +1,14 @@
-//! The demo model: a mock of Anthropic's and OpenAI's APIs with correct usage figures and no model behind it, so that
+//! The demo model: a mock of Anthropic's and OpenAI's APIs with correct usage figures and no model behind it. With it
 //! the whole platform can be tried, tested and measured without a provider account.
 //!
-//! Pace, latency, length and faults can be asked for in a request: see `script.rs`.
+//! A request can set pace, latency, length and faults of its answer: see `script.rs`.
 
 mod anthropic;
 mod embeddings;
 mod openai;
 mod responses;
 mod script;
+mod wire_shape;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -31,13 +32,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use script::{AnswerScript, InjectedFault};
+use wire_shape::WireShape;
 
-/// The default delay between two words, about that of real models.
+/// The default delay between two words, similar to real models.
 const HUMAN_PACE: Duration = Duration::from_millis(25);
-/// The limit on request bodies, that of the providers.
+/// The limit on request bodies, equal to the providers'.
 const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
-/// Counters of what was served, for comparison with what the platform billed.
+/// Counters of the served calls, for comparison with the amounts that the platform billed.
 #[derive(Debug, Default)]
 struct ServedCounters {
     calls: AtomicU64,
@@ -50,7 +52,7 @@ struct ServedCounters {
 /// The counters as JSON, for `GET /demo/ledger`.
 #[derive(Serialize)]
 struct ServedView {
-    /// Calls with a success status, also those cut off by a fault.
+    /// Calls with a success status, including those that a fault cut off.
     calls: u64,
     /// Calls with an error status.
     refused: u64,
@@ -67,7 +69,7 @@ struct DemoModel {
     served: Arc<ServedCounters>,
 }
 
-/// Serves the demo model on `listen`, at the pace of a real one, until `shutdown`.
+/// Serves the demo model on `listen`, at the pace of a real model, until `shutdown`.
 ///
 /// # Errors
 /// When the address is in use.
@@ -130,7 +132,7 @@ async fn count_tokens(body: Bytes) -> Json<Value> {
     Json(json!({ "input_tokens": script::input_tokens(&body) }))
 }
 
-/// Both providers list their models at this path. The header tells them apart: Anthropic's SDKs always send it.
+/// Both providers list their models at this path. The header distinguishes them: Anthropic's SDKs always send it.
 async fn models(headers: HeaderMap) -> Json<Value> {
     Json(if headers.contains_key("anthropic-version") { anthropic::models() } else { openai::models() })
 }
@@ -146,23 +148,13 @@ async fn ledger(State(demo): State<DemoModel>) -> Json<ServedView> {
     })
 }
 
-/// The wire format of one API.
-struct WireShape {
-    whole: fn(&AnswerScript) -> Value,
-    /// The server-sent events of a stream, each with its number of output tokens.
-    frames: fn(&AnswerScript) -> Vec<(String, u64)>,
-    error: fn(StatusCode) -> Value,
-    /// The event that ends a stream when the model is overloaded.
-    overloaded: &'static str,
-}
-
 impl DemoModel {
     async fn answer(&self, headers: &HeaderMap, body: &[u8], shape: &WireShape) -> Response {
         let Some(script) = AnswerScript::parse(headers, body, self.pace) else {
             self.served.refused.fetch_add(1, Ordering::SeqCst);
             return (StatusCode::BAD_REQUEST, Json((shape.error)(StatusCode::BAD_REQUEST))).into_response();
         };
-        // Before the fault too, as a real provider takes its time to refuse.
+        // Before the fault too, because a real provider also takes its time to refuse.
         tokio::time::sleep(script.first_byte).await;
         if let Some(InjectedFault::Status(status)) = script.fault {
             self.served.refused.fetch_add(1, Ordering::SeqCst);
@@ -189,7 +181,8 @@ impl DemoModel {
         match script.fault {
             Some(InjectedFault::Break) => frames.truncate(middle),
             Some(InjectedFault::Overloaded) => {
-                // The stream ends with an error event, as a provider reports an overload after the headers were sent.
+                // The stream ends with an error event: the way a provider reports an overload after the headers were
+                // sent.
                 frames.truncate(middle);
                 frames.push((shape.overloaded.into(), 0));
             }
@@ -200,7 +193,7 @@ impl DemoModel {
         let served = stream::iter(frames).then(move |(frame, tokens)| {
             let served = guard.0.clone();
             async move {
-                // Frames without tokens are free, and a sleep of zero would still yield for every frame.
+                // Frames without tokens have no delay; a sleep of zero would still yield for every frame.
                 if tokens > 0 && !pace.is_zero() {
                     tokio::time::sleep(pace).await;
                 }
@@ -208,14 +201,14 @@ impl DemoModel {
                 Ok::<_, Infallible>(Bytes::from(frame))
             }
         });
-        // An error in the body makes hyper cut the connection, which is how a broken stream looks to a client.
+        // An error in the body makes hyper abort the connection, as a broken stream does.
         let broken =
             (script.fault == Some(InjectedFault::Break)).then(|| Err(std::io::Error::other("broken on request")));
         served.map(|frame| frame.map_err(|never| match never {})).chain(stream::iter(broken))
     }
 }
 
-/// Counts one stream for as long as it is in progress. A guard, because a client that disconnects drops the stream.
+/// Counts one stream while it is in progress. A guard, because a client that disconnects drops the stream.
 struct StreamGuard(Arc<ServedCounters>);
 
 impl StreamGuard {

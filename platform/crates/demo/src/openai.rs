@@ -1,12 +1,12 @@
-//! The wire format of OpenAI's Chat Completions API.
+//! The wire format of OpenAI's Chat Completions API, as the demo model answers it.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::WireShape;
 use super::script::AnswerScript;
+use super::wire_shape::WireShape;
 
-/// The creation time of every answer: fixed, so that the same question gives the same bytes.
+/// The creation time of every answer. Fixed, so that equal requests give equal bytes.
 pub const CREATED: u64 = 1_793_491_200;
 
 pub const SHAPE: WireShape = WireShape {
@@ -56,7 +56,7 @@ fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
         }
         push(json!({}), Some(finish_reason(script)), 0);
     }
-    // A last chunk without choices, only if `stream_options` asked for it.
+    // A last chunk without choices, only if `stream_options` requested it.
     if script.include_usage {
         frames.push((chunk(script, &json!([]), Some(usage(script))), 0));
     }
@@ -65,8 +65,8 @@ fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
     frames
 }
 
-/// One chunk of a stream. As in the API, every chunk has a `usage`, mostly null, if usage was requested, and none has
-/// it otherwise.
+/// One chunk of a stream. As in the API, every chunk has a `usage`, mostly null, if usage was requested; otherwise no
+/// chunk has one.
 fn chunk(script: &AnswerScript, choices: &Value, usage: Option<Value>) -> String {
     let mut chunk = json!({
         "id": format!("chatcmpl-demo-{}", script.id), "object": "chat.completion.chunk", "created": CREATED,

@@ -1,10 +1,10 @@
-//! The wire format of OpenAI's Responses API.
+//! The wire format of OpenAI's Responses API, as the demo model answers it.
 
 use serde_json::{Value, json};
 
-use super::WireShape;
 use super::openai::{CREATED, error};
 use super::script::AnswerScript;
+use super::wire_shape::WireShape;
 
 pub const SHAPE: WireShape = WireShape {
     whole,
@@ -17,7 +17,7 @@ fn whole(script: &AnswerScript) -> Value {
     response(script, Some(&item(script, "completed", &script.text())))
 }
 
-/// The response object: without an item in progress, with it complete, usage included.
+/// The response object: without an item it is in progress; with an item it is complete and includes the usage.
 fn response(script: &AnswerScript, item: Option<&Value>) -> Value {
     let status = match item {
         None => "in_progress",

@@ -1,4 +1,4 @@
-//! Parses a request into a plan for its answer: text, length, pace and faults.
+//! Answer scripts: parses a request into the plan of its answer (text, length, pace and injected faults).
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// The answer echoes so much of the question.
+/// The most characters of the question that the answer echoes.
 const MAX_ECHOED_CHARACTERS: usize = 160;
-/// Upper bound of an answer; more than any model gives.
+/// The most tokens of an answer; more than any model generates.
 const MAX_TOKENS: u64 = 1_000_000;
 
 /// A fault to inject.
@@ -26,9 +26,9 @@ pub enum InjectedFault {
 
 /// The plan of one answer.
 ///
-/// Directions come as headers (`x-demo-tokens: 500`) or as words in the last message (`x-demo-tokens=500`), which pass
-/// through any SDK: `x-demo-pace-ms` between words, `x-demo-first-byte-ms` before the answer, `x-demo-tokens` for its
-/// length, `x-demo-fault` for a fault (`status-NNN`, `break`, `overloaded`, `malformed`).
+/// Directions are headers (`x-demo-tokens: 500`) or words in the last message (`x-demo-tokens=500`), which pass through
+/// any SDK: `x-demo-pace-ms` between words, `x-demo-first-byte-ms` before the answer, `x-demo-tokens` for its length,
+/// `x-demo-fault` for a fault (`status-NNN`, `break`, `overloaded`, `malformed`).
 #[derive(Clone, Debug)]
 pub struct AnswerScript {
     pub model: String,
@@ -37,7 +37,7 @@ pub struct AnswerScript {
     pub stream: bool,
     pub include_usage: bool,
     pub answers: u64,
-    /// One output token each.
+    /// The answer in words, one output token each.
     pub words: Vec<String>,
     /// The caller's limit on output tokens cut the answer off.
     pub is_cut: bool,
@@ -55,7 +55,7 @@ impl AnswerScript {
         let question = last_text(&request);
         let direction = |name: &str| direction(headers, &question, name);
         let number = |name: &str| direction(name).and_then(|value| value.parse::<u64>().ok());
-        // Chat Completions' new and old name, the latter also Anthropic's, then that of Responses.
+        // The new and the old name of Chat Completions (the old one is also Anthropic's), then the name of Responses.
         let limit = ["max_completion_tokens", "max_tokens", "max_output_tokens"]
             .iter()
             .find_map(|field| request.get(field)?.as_u64());
@@ -68,7 +68,7 @@ impl AnswerScript {
             model,
             stream: request.get("stream") == Some(&Value::Bool(true)),
             include_usage: request.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
-            // OpenAI's own bounds on n.
+            // OpenAI's own bounds on `n`.
             answers: request.get("n").and_then(Value::as_u64).unwrap_or(1).clamp(1, 128),
             words,
             is_cut,
@@ -92,8 +92,8 @@ impl AnswerScript {
     }
 }
 
-/// A quarter of the bytes of the prompt, about what real models count for English. Options for streaming are left out,
-/// so that the same question always costs the same.
+/// A quarter of the bytes of the prompt, similar to the count of real models for English. Streaming options are
+/// excluded, so that the same question always costs the same.
 pub fn input_tokens(body: &[u8]) -> u64 {
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let parts = ["messages", "system", "tools", "input", "instructions"]

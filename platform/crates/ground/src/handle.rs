@@ -33,7 +33,8 @@ pub enum HandleError {
 impl Handle {
     /// Parses a handle as it is stored and routed: lower case, grammar only. Reserved names pass.
     ///
-    /// # Errors The first rule of the grammar that `text` violates.
+    /// # Errors
+    /// The first rule of the grammar that `text` violates.
     pub fn parse(text: &str) -> Result<Self, HandleError> {
         if text.len() < *LENGTH.start() {
             return Err(HandleError::TooShort);
@@ -57,7 +58,8 @@ impl Handle {
     /// Parses a handle that a person enters to claim it: surrounding space and capitals are accepted, reserved names
     /// are not.
     ///
-    /// # Errors The first rule that `typed` violates.
+    /// # Errors
+    /// The first rule that `typed` violates.
     pub fn claim(typed: &str) -> Result<Self, HandleError> {
         let handle = Self::parse(&typed.trim().to_ascii_lowercase())?;
         if handle.is_reserved() { Err(HandleError::Reserved) } else { Ok(handle) }

@@ -8,6 +8,7 @@ pub mod clock;
 #[cfg(feature = "sea-orm")]
 mod database;
 pub mod error;
+pub mod fair_share;
 pub mod handle;
 pub mod ids;
 pub mod process;

@@ -44,7 +44,8 @@ impl HostKind {
 
 /// The single host that a request names, in its target or in its `Host` header; empty when the header is not ASCII.
 ///
-/// # Errors A sentence for the client when the request names no host, or two (RFC 9112 3.2 requires 400).
+/// # Errors
+/// A sentence for the client when the request names no host, or two (RFC 9112 3.2 requires 400).
 pub fn requested_host<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, &'static str> {
     let mut lines = headers.get_all(header::HOST).iter().map(|line| line.to_str().unwrap_or_default());
     let host = lines.next();

@@ -1,11 +1,11 @@
-//! The demand of a call: everything in its request that decides the most it can cost.
+//! The demand of a call: everything in its request that determines the upper bound of its cost.
 
 use std::borrow::Cow;
 
 use super::ServiceTier;
 
-/// The name of a provider in URLs, tables and logs. Beside the two built in there are as many as the operator
-/// configures.
+/// The name of a provider in URLs, tables and logs: one of the two built-in providers, or one that the operator
+/// configured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Provider(Cow<'static, str>);
 
@@ -16,7 +16,7 @@ impl Provider {
     #[must_use]
     pub fn named(name: &str) -> Self {
         match name {
-            // Nearly every call goes to one of these two: they cost no allocation.
+            // Nearly every call goes to one of these two; they need no allocation.
             "anthropic" => Self::ANTHROPIC,
             "openai" => Self::OPENAI,
             _ => Self(Cow::Owned(name.to_owned())),
@@ -29,7 +29,7 @@ impl Provider {
     }
 }
 
-/// The dearest prompt cache write that a call can cause.
+/// The most expensive prompt cache write that a call can cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheWrites {
     Never,
@@ -49,8 +49,8 @@ pub enum InputBound {
     WholeModel { at_least: u64 },
 }
 
-/// The service tiers that a call may be served in. The standard tier is always among them, because providers fall back
-/// to it.
+/// The service tiers in which a call may be served. Always includes the standard tier, because providers fall back to
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierChoice {
     /// The request names no tier. The operator's account may use this one, for the models that have it.
@@ -59,7 +59,7 @@ pub enum TierChoice {
     Named(ServiceTier),
 }
 
-/// The request of a call, reduced to the values that decide its cost.
+/// The request of a call, reduced to the values that determine its cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
     pub provider: Provider,
@@ -67,9 +67,9 @@ pub struct Demand {
     pub service: TierChoice,
     pub input: InputBound,
     pub cache_writes: CacheWrites,
-    /// The output limit of one answer, in tokens; `None` means the model's own maximum.
+    /// The output limit of one answer, in tokens; `None` for the model's own maximum.
     pub max_output_tokens: Option<u64>,
-    /// Number of alternative answers, OpenAI's `n`.
+    /// The number of alternative answers, OpenAI's `n`.
     pub answers: u64,
     /// Tokens billed as output on top of each answer, such as rejected predictions.
     pub extra_output_tokens: u64,

@@ -1,8 +1,8 @@
-//! Provider wire formats: bounds the cost of an API call from its request body, and reads its token usage from the
-//! response.
+//! Provider wire formats: computes an upper bound of an API call's cost from its request body, and parses its token
+//! usage from the response.
 //!
 //! The crate is pure: bytes in, figures out, without I/O or async. Request bodies come from tenants and response bodies
-//! from servers on the internet, so everything here must survive any input; `fuzz/` has a target for each reader.
+//! from servers on the internet, so every parser must survive any input; `fuzz/` has a target for each.
 
 mod api;
 mod demand;

@@ -1,11 +1,11 @@
-//! The usage of a call, as the provider counted it or as far as it was observed.
+//! The usage of a call: the provider's figures, or what was observed of them.
 
 use serde::{Deserialize, Serialize};
 
 use super::ServiceTier;
 
-/// The provider's figures for one call. The four input classes do not overlap. A receipt keeps them, so that the call
-/// can be priced again later.
+/// The provider's figures for one call. The four input classes do not overlap. A receipt stores them, so that the call
+/// can be repriced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
@@ -16,9 +16,9 @@ pub struct Usage {
     pub cache_read_tokens: u64,
     pub output_tokens: u64,
     pub web_searches: u64,
-    /// The tier that the provider says it served the call in.
+    /// The tier in which the provider reports to have served the call.
     pub tier: ServiceTier,
-    /// Whether the provider says that it computed in the United States only.
+    /// Whether the provider reports to have computed in the United States only.
     pub in_us: bool,
     /// Whether the provider reports a tier or a tool that has no price here.
     pub unpriced: bool,
@@ -35,18 +35,18 @@ impl Usage {
     }
 }
 
-/// The state of knowledge about a call's usage when the call has ended.
-// The names of variants and fields stand in the journal on disk: renaming one makes old entries unreadable.
+/// What is known about a call's usage when the call has ended.
+// The names of variants and fields are written to the journal on disk: renaming one makes old entries unreadable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UsageReport {
     /// The call never reached the provider, or the provider refused it: no charge.
     NoCharge,
     /// The provider's final figures.
     Final(Usage),
-    /// The provider broke off. `usage`: its latest figures, if any came; `output_tokens`: an estimate from the bytes of
-    /// the answer, rather too high than too low.
+    /// The provider broke off. `usage` are its latest figures, if any; `output_tokens` is an estimate from the bytes of
+    /// the answer, too high rather than too low.
     Part { usage: Option<Usage>, output_tokens: u64 },
-    /// As `Part`, but the platform stopped reading first, and the provider may have gone on generating.
+    /// As `Part`, but the platform stopped reading first, and the provider may have continued to generate.
     CutOff { usage: Option<Usage>, output_tokens: u64 },
     /// The provider finished, and its response contains no readable usage.
     Unreadable,

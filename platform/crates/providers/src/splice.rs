@@ -1,5 +1,5 @@
-//! Edits of single members of a JSON object by splicing bytes. Everything else stays byte for byte as the client wrote
-//! it: order, spacing, number formats, unknown members.
+//! JSON splicing: edits single members of an object in place. All other bytes stay as the client wrote them: order,
+//! spacing, number formats, unknown members.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -50,12 +50,12 @@ pub fn with_include_usage(body: &[u8]) -> Option<Vec<u8>> {
 /// name.
 #[must_use]
 pub fn with_last_member(body: &[u8], member: &str) -> Vec<u8> {
-    // Only white space may follow the object, so its last brace closes it.
+    // Only white space may follow the object, so the last brace closes it.
     let end = body.iter().rposition(|byte| *byte == b'}').unwrap_or(body.len());
     [&body[..end], b",", member.as_bytes(), &body[end..]].concat()
 }
 
-/// `body` with its member `name` set to `value`, or with the member appended where there is none. `None` when `body` is
+/// `body` with its member `name` set to `value`, or with the member appended if there is none. `None` when `body` is
 /// not a JSON object.
 #[must_use]
 pub fn with_number(body: &[u8], name: &str, value: u64) -> Option<Vec<u8>> {
@@ -67,8 +67,8 @@ pub fn with_number(body: &[u8], name: &str, value: u64) -> Option<Vec<u8>> {
     Some(replaced(body, object.end..object.end, format!(r#"{comma}"{name}":{value}"#).as_bytes()))
 }
 
-/// An object of those members of `body` that are in `names`, as the client wrote them. `None` when `body` is not a JSON
-/// object.
+/// An object with those members of `body` that are in `names`, as the client wrote them. `None` when `body` is not a
+/// JSON object.
 #[must_use]
 pub fn with_only(body: &[u8], names: &[&str]) -> Option<Vec<u8>> {
     let object = object(body)?;
@@ -77,14 +77,14 @@ pub fn with_only(body: &[u8], names: &[&str]) -> Option<Vec<u8>> {
     Some([b"{", kept.join(&b","[..]).as_slice(), b"}"].concat())
 }
 
-/// The edit that hides the usage figures of a stream chunk from a client that did not ask for them.
+/// The edit that hides the usage figures in a stream chunk from a client that did not request them.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChunkEdit {
     /// The chunk contains no usage, or usage that is part of an answer.
     Keep,
     /// The chunk without its `"usage":null`.
     Replace(Vec<u8>),
-    /// The chunk consists of the usage only. Without `include_usage` the provider does not send it.
+    /// The chunk consists of the usage only; without `include_usage` the provider would not send it.
     Drop,
 }
 
@@ -94,7 +94,7 @@ pub fn without_usage(json: &[u8]) -> ChunkEdit {
     let Some(object) = object(json) else { return ChunkEdit::Keep };
     let Some((index, usage)) = object.find("usage") else { return ChunkEdit::Keep };
     if &json[usage.value.clone()] != b"null" {
-        // Usage beside choices is part of an answer and would have come anyway.
+        // Usage next to choices is part of an answer and would have been sent anyway.
         let no_choices = object.find("choices").is_some_and(|(_, choices)| {
             json[choices.value.clone()].iter().filter(|b| !b.is_ascii_whitespace()).eq(b"[]")
         });
@@ -113,8 +113,8 @@ fn replaced(bytes: &[u8], range: Range<usize>, by: &[u8]) -> Vec<u8> {
     [&bytes[..range.start], by, &bytes[range.end..]].concat()
 }
 
-/// Finds the members of the object in `json`. `None` when `json` is not an object. The scan checks only as much syntax
-/// as it needs; on malformed text it returns `None` or wrong ranges, but never panics.
+/// Finds the members of the object in `json`. `None` when `json` is not an object. The scan validates only as much
+/// syntax as it needs; for malformed text it returns `None` or wrong ranges, but never panics.
 fn object(json: &[u8]) -> Option<ObjectSpan<'_>> {
     let mut at = skip_space(json, 0);
     let mut members = Vec::new();

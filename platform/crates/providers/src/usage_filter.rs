@@ -1,4 +1,4 @@
-//! A filter for OpenAI streams that removes the usage figures which the proxy asked for and the client did not. All
+//! The usage filter for OpenAI streams: removes the usage figures that the proxy requested and the client did not. All
 //! other bytes pass unchanged.
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ impl UsageFilter {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.pending.extend_from_slice(part);
             if !part.ends_with(b"\n") {
-                // A line without end: give up on parsing it, so that the buffer stays bounded.
+                // An unterminated line is passed on unparsed, so that the buffer stays bounded.
                 if self.pending.len() > MAX_FRAME {
                     out.append(&mut self.pending);
                     self.line_start = 0;
@@ -58,7 +58,7 @@ fn push_frame(frame: &[u8], out: &mut Vec<u8>) {
             ChunkEdit::Drop => is_dropped = true,
         }
     }
-    // A dropped chunk takes the empty line that ends its frame along.
+    // A dropped chunk takes along the empty line that ends its frame.
     if !is_dropped {
         out.append(&mut kept);
     }

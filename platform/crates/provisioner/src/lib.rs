@@ -1,8 +1,8 @@
 //! The privileged process (privilege separation): serves [`ContainerHost`] on a Unix socket to the platform, which has
 //! no Docker socket.
 //!
-//! It does not trust its clients: there are a dozen verbs, every argument is validated, and no argument configures a
-//! container's privileges.
+//! It does not trust its clients: there is a fixed set of verbs, every argument is validated, and no argument
+//! configures a container's privileges.
 
 mod rules;
 
@@ -76,7 +76,8 @@ async fn keep_isolation(host: &dyn ContainerHost) -> Infallible {
 /// Serves `host` on `config.socket` until `shutdown` completes. Calls in progress are then dropped, which is safe: the
 /// platform inspects the actual state again.
 ///
-/// # Errors When the socket cannot be created, or another provisioner answers on it.
+/// # Errors
+/// When the socket cannot be created, or another provisioner answers on it.
 pub async fn serve_host(
     host: Arc<dyn ContainerHost>,
     config: ContainerConfig,
@@ -112,7 +113,8 @@ pub async fn serve_host(
 /// Requests memory reclaim from the kernel by writing `bytes` to `file`: the whole work of the hidden verb `reclaim
 /// --file FILE --bytes BYTES`. Blocks until the kernel is done; the parent process kills this one after its timeout.
 ///
-/// # Errors When `file` is not a `memory.reclaim` or `memory.force_empty` below the cgroup root, or the kernel refuses.
+/// # Errors
+/// When `file` is not a `memory.reclaim` or `memory.force_empty` below the cgroup root, or the kernel refuses.
 pub fn reclaim(file: &Path, bytes: u64) -> std::io::Result<()> {
     if !rules::is_reclaim_file(file) {
         return Err(std::io::Error::new(ErrorKind::InvalidInput, "this is not a memory.reclaim or memory.force_empty"));

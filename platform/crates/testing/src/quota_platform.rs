@@ -173,7 +173,7 @@ pub async fn platform(config: Config, running: &CancellationToken) -> (App, Arc<
 pub async fn settle_in(app: &App, host: &FakeHost, handle: &str) -> Person {
     let handle = Handle::parse(handle).unwrap();
     let id = sign_up(app, &handle).await;
-    let instance = app.instances.admit(id).await.unwrap();
+    let instance = app.instances.load_committed(id).await.unwrap();
     for _ in 0..500 {
         if let Some(spec) = host.spec(id)
             && app.instances.by_token_hash(&secrets::hash(&spec.token)).is_some()

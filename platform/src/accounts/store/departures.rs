@@ -45,7 +45,7 @@ pub(in crate::accounts) enum DeletionRequester {
 
 /// A scheduled or just cancelled deletion.
 #[derive(Clone, Debug)]
-pub(in crate::accounts) struct Departure {
+pub(in crate::accounts) struct DeletionRecord {
     pub(in crate::accounts) account: AccountId,
     pub(in crate::accounts) instance: Option<InstanceId>,
     pub(in crate::accounts) requested_by: DeletionRequester,
@@ -65,7 +65,7 @@ fn requester_as_str(requested_by: DeletionRequester) -> &'static str {
     }
 }
 
-impl TryFrom<row::Model> for Departure {
+impl TryFrom<row::Model> for DeletionRecord {
     type Error = crate::error::Error;
 
     fn try_from(row: row::Model) -> Result<Self> {
@@ -86,7 +86,7 @@ impl TryFrom<row::Model> for Departure {
     }
 }
 
-pub(in crate::accounts) async fn insert_departure(tx: &Tx, departure: &Departure) -> Result<()> {
+pub(in crate::accounts) async fn insert_departure(tx: &Tx, departure: &DeletionRecord) -> Result<()> {
     let row = row::ActiveModel {
         account_id: Set(departure.account),
         instance_id: Set(departure.instance),
@@ -104,14 +104,14 @@ pub(in crate::accounts) async fn insert_departure(tx: &Tx, departure: &Departure
 pub(in crate::accounts) async fn departure<C: ConnectionTrait>(
     on: &C,
     account: AccountId,
-) -> Result<Option<Departure>> {
-    row::Entity::find_by_id(account).one(on).await?.map(Departure::try_from).transpose()
+) -> Result<Option<DeletionRecord>> {
+    row::Entity::find_by_id(account).one(on).await?.map(DeletionRecord::try_from).transpose()
 }
 
 /// The departures that are due first, at most `limit`.
-pub(in crate::accounts) async fn departures<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<Departure>> {
+pub(in crate::accounts) async fn departures<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<DeletionRecord>> {
     let first = row::Entity::find().order_by_asc(row::Column::DueAtMs).limit(limit);
-    rows::parsed(on, first, Departure::try_from).await
+    rows::parsed(on, first, DeletionRecord::try_from).await
 }
 
 pub(in crate::accounts) async fn note_buried(

@@ -84,7 +84,8 @@ impl ContainerConnection {
 
     /// Sends `request` and drives the connection until the head of the response has arrived.
     ///
-    /// # Errors When the connection breaks first. The error holds the request if none of it was sent.
+    /// # Errors
+    /// When the connection breaks first. The error holds the request if none of it was sent.
     pub(super) async fn exchange(
         mut self: Box<Self>,
         request: Request<UploadBody>,

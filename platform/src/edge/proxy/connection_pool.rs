@@ -82,8 +82,9 @@ impl ConnectionPool {
     /// Sends `request`, with the path alone as its URI, and returns the response once its head has arrived. A request
     /// that asks to switch protocols gets a connection of its own.
     ///
-    /// # Errors When no connection can be made, or it broke before the head of the response. A retry was made only
-    /// where that is safe: nothing of the request had left, or the method is safe and the connection had been idle.
+    /// # Errors
+    /// When no connection can be made, or it broke before the head of the response. A retry was made only where that is
+    /// safe: nothing of the request had left, or the method is safe and the connection had been idle.
     pub(super) async fn exchange(
         &self,
         endpoint: &ContainerEndpoint,

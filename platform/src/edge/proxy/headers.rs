@@ -68,8 +68,8 @@ pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
     }
 }
 
-/// Removes the same names from a response's trailers as from its head: some clients merge the two, though RFC 9110 6.5.1
-/// forbids it.
+/// Removes the same names from a response's trailers as from its head: some clients merge the two, though RFC 9110
+/// 6.5.1 forbids it.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     // All of them, not only those for other hosts: no browser accepts a cookie in a trailer.
     trailers.remove(header::SET_COOKIE);

@@ -10,8 +10,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::receipt::Receipt;
-use super::store::UnreadableReceipt;
+use super::receipt::{Receipt, UnreadableReceipt};
 use crate::quota::admission::Payer;
 use crate::quota::calendar::{Day, Month};
 use crate::secrets::InstallationKeys;

@@ -88,7 +88,7 @@ fn row(app: &App, account: AccountView) -> UserRow {
             cause: format::cause(status.cause),
             stuck: status.is_stuck(app.clock.now()),
             failure: status.failure.unwrap_or_default(),
-            why: awake_view::awake_view(&app.instances.ledger(&instance), instance.is_up()),
+            why: awake_view::awake_view(&app.instances.awake_report(&instance), instance.is_up()),
         }
     });
     UserRow {

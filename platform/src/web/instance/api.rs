@@ -53,7 +53,7 @@ pub async fn stop(
 
 fn view(app: &App, instance: &Instance) -> Value {
     let mut view = json!(instance.status());
-    view["work"] = json!(app.instances.ledger(instance));
+    view["work"] = json!(app.instances.awake_report(instance));
     view["stuck"] = json!(instance.status().is_stuck(app.clock.now()));
     view["outdated"] = json!(instance.is_outdated());
     view["handle"] = json!(instance.handle);

@@ -1,11 +1,11 @@
-//! The awake ledger in words: what keeps an instance awake, or its last work before it fell asleep. Pure.
+//! The awake report in words: what keeps an instance awake, or its last work before it fell asleep. Pure.
 
 use serde::Serialize;
 
 use crate::http::format::Moment;
-use crate::instances::{AwakeLedger, DeclaredJob, LastWork, OpenWork, Work};
+use crate::instances::{AwakeReport, DeclaredJob, LastWork, OpenWork, Work};
 
-/// The awake ledger as its owner and the operator read it.
+/// The awake report as its owner and the operator read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AwakeView {
     pub lead: &'static str,
@@ -28,24 +28,24 @@ impl AwakeLine {
 
 /// Describes what keeps an instance awake, or its last work when it sleeps.
 #[must_use]
-pub fn awake_view(ledger: &AwakeLedger, awake: bool) -> AwakeView {
+pub fn awake_view(report: &AwakeReport, awake: bool) -> AwakeView {
     if !awake {
         let line = |last: LastWork| AwakeLine::new(format!("{}, at", counted(last.work, 1)), last.at);
-        let lines = ledger.last.map(line).into_iter().collect();
-        return AwakeView { lead: "Last work", lines, end: AwakeLine::new("Idle since", ledger.idle_since) };
+        let lines = report.last.map(line).into_iter().collect();
+        return AwakeView { lead: "Last work", lines, end: AwakeLine::new("Idle since", report.idle_since) };
     }
     // Work that holds the instance awake comes first; an open connection holds it only while bytes move on it.
-    let (holds, moves): (Vec<&OpenWork>, Vec<&OpenWork>) = ledger.open.iter().partition(|open| open.holds);
+    let (holds, moves): (Vec<&OpenWork>, Vec<&OpenWork>) = report.open.iter().partition(|open| open.holds);
     let mut lines: Vec<AwakeLine> = holds.into_iter().map(held).collect();
-    lines.extend(ledger.jobs.iter().map(job));
+    lines.extend(report.jobs.iter().map(job));
     lines.extend(moves.into_iter().map(flow));
     // The last work is listed only when none of its kind is open; otherwise the same line would appear twice.
-    let shown = |last: &LastWork| ledger.open.iter().any(|open| !open.holds && open.work == last.work);
-    lines.extend(ledger.last.filter(|last| ledger.sleeps_at.is_some() && !shown(last)).map(last_work));
-    let end = match ledger.sleeps_at {
+    let shown = |last: &LastWork| report.open.iter().any(|open| !open.holds && open.work == last.work);
+    lines.extend(report.last.filter(|last| report.sleeps_at.is_some() && !shown(last)).map(last_work));
+    let end = match report.sleeps_at {
         Some(at) => AwakeLine::new("If nothing more happens it goes to sleep at", at),
         None => {
-            let wait = minutes(ledger.sleeps_after_seconds);
+            let wait = minutes(report.sleeps_after_seconds);
             AwakeLine::new(format!("It goes to sleep {wait} after the last of these has ended."), None)
         }
     };
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_holds_comes_first_and_the_end_is_open_while_it_does() {
-        let mut ledger = AwakeLedger {
+        let mut report = AwakeReport {
             open: vec![open(Work::Request, 2, true), open(Work::Socket, 1, false), open(Work::AiCall, 1, true)],
             jobs: vec![DeclaredJob { name: "build".into(), since: at(0), until: at(90) }],
             idle_since: at(20),
@@ -118,17 +118,17 @@ mod tests {
             sleeps_at: None,
             sleeps_after_seconds: 300,
         };
-        let said = awake_view(&ledger, true);
+        let said = awake_view(&report, true);
         let texts: Vec<&str> = said.lines.iter().map(|line| line.text.as_str()).collect();
         assert_eq!(
             texts,
             ["2 requests, since", "An AI call, since", "The job build, until at most", "A WebSocket, open; last moved"]
         );
         assert_eq!(said.end, AwakeLine::new("It goes to sleep 5 minutes after the last of these has ended.", None));
-        ledger = AwakeLedger { open: Vec::new(), jobs: Vec::new(), sleeps_at: Some(at(320)), ..ledger };
-        let said = awake_view(&ledger, true);
+        report = AwakeReport { open: Vec::new(), jobs: Vec::new(), sleeps_at: Some(at(320)), ..report };
+        let said = awake_view(&report, true);
         assert_eq!(said.lines, [AwakeLine::new("A WebSocket, last at", at(20))]);
         assert_eq!(said.end.at, Some(Moment(at(320))));
-        assert_eq!(awake_view(&ledger, false).end, AwakeLine::new("Idle since", at(20)));
+        assert_eq!(awake_view(&report, false).end, AwakeLine::new("Idle since", at(20)));
     }
 }

@@ -42,6 +42,6 @@ pub async fn events(State(app): State<App>, OwnInstance(instance): OwnInstance, 
 
 fn message(app: &App, instance: &Instance, status: InstanceStatus) -> StatusMessage {
     let state = format::state(&status, app.clock.now());
-    let why = awake_view(&app.instances.ledger(instance), status.fact == Fact::Awake);
+    let why = awake_view(&app.instances.awake_report(instance), status.fact == Fact::Awake);
     StatusMessage { fact: status.fact, stage: status.stage, failure: status.failure, state, why }
 }

@@ -1,4 +1,4 @@
-//! R5: a full disk, on each of the file systems an installation stands on: new work is refused with a sentence, nothing
+//! A full disk, on each of the file systems an installation stands on: new work is refused with a sentence, nothing
 //! crashes, and what was full goes on by itself once there is room.
 
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ fn room(folder: &Path) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn r5_a_full_disk_under_the_database_refuses_a_sign_up_and_takes_it_once_there_is_room() {
+async fn a_full_disk_under_the_database_refuses_a_sign_up_and_takes_it_once_there_is_room() {
     for database in databases().await {
         if database.kind != "SQLite" {
             // PostgreSQL's disk is PostgreSQL's own matter; how its error is told is in `quota.rs`.
@@ -101,7 +101,7 @@ async fn r5_a_full_disk_under_the_database_refuses_a_sign_up_and_takes_it_once_t
 }
 
 #[tokio::test]
-async fn r5_volumes_on_a_disk_that_fills_up() {
+async fn volumes_on_a_disk_that_fills_up() {
     let bench = ContainerHosts::engine_with(|config| config.disk_limit = DiskLimit::Image).await;
     let disk = SmallDisk::at(&bench.dir.path().join("volumes"), 256);
     let (existing, newcomer) = (bench.running().await, bench.spec());
@@ -130,8 +130,8 @@ async fn r5_volumes_on_a_disk_that_fills_up() {
     bench.run(&newcomer).await;
     assert_eq!(ask(&newcomer, "healthz").await, "ok");
 
-    // Full to the last byte while they run: files that reached the disk are there after the next start, whatever became of
-    // the file systems above.
+    // Full to the last byte while they run: files that reached the disk are there after the next start, whatever became
+    // of the file systems above.
     disk.fill(0);
     let told = ask(&newcomer, "fill/home/berth/big").await;
     tokio::task::yield_now().await;
@@ -204,7 +204,7 @@ impl Drop for OwnEngine {
 const OWN_NETWORK: &str = "ctfull";
 
 #[tokio::test]
-async fn r5_an_engine_whose_disk_is_full_makes_nothing_and_goes_on_once_there_is_room() {
+async fn an_engine_whose_disk_is_full_makes_nothing_and_goes_on_once_there_is_room() {
     let bench = ContainerHosts::engine().await;
     let folder = tempfile::tempdir().unwrap();
     let disk = SmallDisk::at(&folder.path().join("disk"), 128);

@@ -1,4 +1,4 @@
-//! I2: one tenant does its worst, and its limits hold, its neighbour answers, and the host can still be worked with.
+//! One tenant does its worst, and its limits hold, its neighbour answers, and the host can still be worked with.
 //! How long things take meanwhile is for the bench to tell.
 
 use std::path::Path;
@@ -34,7 +34,7 @@ fn limited(answer: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn i2_a_fork_bomb_ends_at_its_own_processes() {
+async fn a_fork_bomb_ends_at_its_own_processes() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     let made = limited(&ask(&hostile, "fork/1000").await);
     assert!(made < 64, "{made} processes, of 64 that it may have with its threads and init");
@@ -44,7 +44,7 @@ async fn i2_a_fork_bomb_ends_at_its_own_processes() {
 }
 
 #[tokio::test]
-async fn i2_a_memory_bomb_ends_itself_alone() {
+async fn a_memory_bomb_ends_itself_alone() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     ask(&hostile, "eat/2048").await;
     until("it has ended", || async { bench.state(&hostile).await == Some(ContainerState::Stopped) }).await;
@@ -53,7 +53,7 @@ async fn i2_a_memory_bomb_ends_itself_alone() {
 }
 
 #[tokio::test]
-async fn i2_a_full_volume_is_full_for_its_owner_alone() {
+async fn a_full_volume_is_full_for_its_owner_alone() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     let made = limited(&ask(&hostile, "stuff/home/berth/stuff").await);
     assert!(made < 64, "{made} MiB in a volume of 64");
@@ -69,7 +69,7 @@ async fn i2_a_full_volume_is_full_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn i2_a_flood_of_logs_is_cut_to_the_last_ten_mib() {
+async fn a_flood_of_logs_is_cut_to_the_last_ten_mib() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     assert_eq!(ask(&hostile, "log/200").await, "logged");
     neighbour_is_unaffected(&bench, &neighbour).await;
@@ -83,7 +83,7 @@ async fn i2_a_flood_of_logs_is_cut_to_the_last_ten_mib() {
 }
 
 #[tokio::test]
-async fn i2_fifty_thousand_sockets_are_not_to_be_had() {
+async fn fifty_thousand_sockets_are_not_to_be_had() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     let made = limited(&ask(&hostile, "sockets/50000").await);
     assert!(made <= 4096, "{made} sockets in one process");

@@ -19,7 +19,7 @@ const QUOTA: u16 = 8702;
 const TEMPTING: [u16; 12] = [22, 53, 80, 443, 2019, 2375, 2376, 5432, 6379, 8700, 8701, 8703];
 
 #[tokio::test]
-async fn i1_a_tenant_reaches_the_internet_and_the_quota_proxy_and_nothing_else() {
+async fn a_tenant_reaches_the_internet_and_the_quota_proxy_and_nothing_else() {
     let bench = ContainerHosts::engine().await;
     let lab = Lab::set_up().await;
     let (tenant, sibling) = (bench.running().await, bench.running().await);
@@ -95,7 +95,7 @@ async fn one_tenant_does_not_fill_the_hosts_table_of_connections() {
 }
 
 #[tokio::test]
-async fn i3_a_container_that_somebody_changed_is_found() {
+async fn a_container_that_somebody_changed_is_found() {
     let bench = ContainerHosts::engine().await;
     let kept = bench.running().await;
     let (lifted, moved) = (bench.running().await, bench.running().await);
@@ -120,7 +120,7 @@ async fn i3_a_container_that_somebody_changed_is_found() {
 }
 
 #[tokio::test]
-async fn i4_a_tenants_program_has_no_rights() {
+async fn a_tenants_program_has_no_rights() {
     let bench = ContainerHosts::engine().await;
     for image in [WITH_HOME, BARE] {
         let mut spec = bench.spec();

@@ -20,7 +20,7 @@ use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, config, serve, u
 const ID: &str = "6f1a3c1e-0d6b-4b7e-9c55-2f6d0f4f8a11";
 
 #[tokio::test]
-async fn i5_hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
+async fn hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let fake = FakeHost::new(config(dir.path()), Clock::system());
     let _remote = serve(Arc::new(fake.clone()), config(dir.path())).await;

@@ -1,4 +1,5 @@
-//! Address reuse on a real Engine: somebody goes, somebody else gets the address, and no request ever meets the wrong one.
+//! Address reuse on a real Engine: somebody goes, somebody else gets the address, and no request ever meets the wrong
+//! one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

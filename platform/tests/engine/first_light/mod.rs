@@ -1,5 +1,5 @@
-//! The main job, end to end on real parts: a real browser, Caddy's certificate, a real container, real bytes through the
-//! quota proxy. One platform, one story, because the parts take a while to start.
+//! The main job, end to end on real parts: a real browser, Caddy's certificate, a real container, real bytes through
+//! the quota proxy. One platform, one story, because the parts take a while to start.
 
 mod another_image;
 

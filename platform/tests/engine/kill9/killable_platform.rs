@@ -1,5 +1,5 @@
-//! The real processes, each of which can be killed: a provisioner that reaches the Engine through one relay, and a platform
-//! that reaches the provisioner through another.
+//! The real processes, each of which can be killed: a provisioner that reaches the Engine through one relay, and a
+//! platform that reaches the provisioner through another.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
-//! R2: the platform and the provisioner are killed, again and again, at every point where one asks another for something,
-//! while people sign up, wake, sleep, stop, call models and are removed. Each morning everything is as it was promised.
+//! The platform and the provisioner are killed, again and again, at every point where one asks another for
+//! something, while people sign up, wake, sleep, stop, call models and are removed. Each morning everything is as it
+//! was promised.
 
 mod invariants;
 mod killable_platform;
@@ -22,7 +23,7 @@ use berth::instances::{Cause, Wish};
 use self::invariants::Worlds;
 use self::killable_platform::{KillablePlatform, Part};
 use self::person::Person;
-use berth_testing::fault_proxy::{Deed, Hold, Moment};
+use berth_testing::fault_proxy::{Deed, FaultGate, FaultTiming};
 use berth_testing::soak::SoakTest;
 use berth_testing::tenant_image;
 
@@ -62,7 +63,7 @@ const SAID_AT_THE_START: [&str; 5] = ["ensure_networks", "events", "list", "cont
 const MOST: usize = 60;
 /// How long a point is waited for; who is to be killed there is killed anyway.
 const UNTIL_MET: Duration = Duration::from_secs(6);
-/// R2: after a restart everything is as it must be within this.
+/// After a restart everything is as it must be within this.
 const CONVERGED: Duration = Duration::from_secs(60);
 
 /// What was promised to somebody: any of these wishes may be in the ledger.
@@ -75,8 +76,8 @@ struct PersonRecord {
 
 #[derive(Clone, Copy, Debug)]
 enum Point {
-    Engine(&'static str, Moment),
-    Provisioner(&'static str, Moment),
+    Engine(&'static str, FaultTiming),
+    Provisioner(&'static str, FaultTiming),
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +133,7 @@ async fn night(
         // Whoever starts tonight is upgraded on the way.
         tenant_image::make_image(killable_platform::IMAGE, killable_platform::ENGINE.as_ref());
     }
-    let hold = Hold::default();
+    let hold = FaultGate::default();
     let (relay, name, moment) = match point {
         Point::Engine(name, moment) => (&platform.engine, name, moment),
         Point::Provisioner(name, moment) => (&platform.provisioner, name, moment),
@@ -171,7 +172,8 @@ async fn night(
     hold.release();
     platform.engine.points.clear();
     platform.provisioner.points.clear();
-    // Nobody can wait for an answer of a dead platform; of a live one whose provisioner is dead, some wait for its return.
+    // Nobody can wait for an answer of a dead platform; of a live one whose provisioner is dead, some wait for its
+    // return.
     if !killed.contains(&Part::Platform) {
         platform.start().await;
     }
@@ -427,7 +429,7 @@ fn next_handle() -> String {
 }
 
 fn every_point() -> Vec<Point> {
-    let both = [Moment::Before, Moment::After];
+    let both = [FaultTiming::Before, FaultTiming::After];
     let engine = OF_THE_ENGINE.iter().flat_map(|name| both.map(|moment| Point::Engine(name, moment)));
     let provisioner = OF_THE_PROVISIONER.iter().flat_map(|name| both.map(|moment| Point::Provisioner(name, moment)));
     engine.chain(provisioner).collect()

@@ -1,4 +1,4 @@
-//! The awake ledger: one cause for each change, the right one, whatever happens; and what is shown of it.
+//! The awake report: one cause for each change, the right one, whatever happens; and what is shown of it.
 
 use std::time::Duration;
 
@@ -244,7 +244,7 @@ async fn the_operator_reads_the_same_on_the_command_line() {
     }
     let work = [Work::Request, Work::Request, Work::AiCall].map(|work| scene.alice.instance.begin_work(work));
     let told = control_socket::ask_why(&socket, scene.alice.instance.id).await.unwrap().unwrap();
-    assert_eq!(told, scene.platform.instances().ledger(&scene.alice.instance));
+    assert_eq!(told, scene.platform.instances().awake_report(&scene.alice.instance));
     let text = shown().await;
     for line in ["work       2 request, for", "work       1 ai_call, for", "sleeps     not before this work has ended"]
     {

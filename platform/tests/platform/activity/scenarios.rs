@@ -1,5 +1,5 @@
-//! Twelve things that may be going on in or around an instance, and whether it is awake a minute after the time after which
-//! an idle one sleeps.
+//! Twelve things that may be going on in or around an instance, and whether it is awake a minute after the time after
+//! which an idle one sleeps.
 
 use std::time::Duration;
 
@@ -39,7 +39,12 @@ async fn the_twelve_scenarios() {
     for (what, expected) in TWELVE {
         let scene = Scene::new().await;
         go_on(&scene, what).await;
-        assert_eq!(scene.fact(), expected, "{what}: {:?}", scene.platform.instances().ledger(&scene.alice.instance));
+        assert_eq!(
+            scene.fact(),
+            expected,
+            "{what}: {:?}",
+            scene.platform.instances().awake_report(&scene.alice.instance)
+        );
     }
 }
 

@@ -55,12 +55,12 @@ impl Scene {
     }
 
     pub fn last(&self) -> Option<LastWork> {
-        self.platform.instances().ledger(&self.alice.instance).last
+        self.platform.instances().awake_report(&self.alice.instance).last
     }
 
     /// How many of `work` are open now.
     pub fn open(&self, work: Work) -> usize {
-        let ledger = self.platform.instances().ledger(&self.alice.instance);
+        let ledger = self.platform.instances().awake_report(&self.alice.instance);
         ledger.open.iter().find(|open| open.work == work).map_or(0, |open| open.count)
     }
 
@@ -84,7 +84,7 @@ impl Scene {
             // Buffers were still filling.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("still {:?}: {:?}", self.fact(), self.platform.instances().ledger(&self.alice.instance));
+        panic!("still {:?}: {:?}", self.fact(), self.platform.instances().awake_report(&self.alice.instance));
     }
 
     /// A connection on which a request with `head` and the first of `body` was sent.

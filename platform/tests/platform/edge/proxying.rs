@@ -153,10 +153,10 @@ async fn a_client_that_disconnects_ends_its_request() {
         while program.seen().len() == before {
             tokio::task::yield_now().await;
         }
-        assert!(!platform.instances().ledger(&alice.instance).open.is_empty(), "{path} is under way");
+        assert!(!platform.instances().awake_report(&alice.instance).open.is_empty(), "{path} is under way");
         drop(wire);
         let ended = async {
-            while !platform.instances().ledger(&alice.instance).open.is_empty() {
+            while !platform.instances().awake_report(&alice.instance).open.is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

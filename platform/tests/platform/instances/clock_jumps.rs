@@ -1,4 +1,4 @@
-//! R6: the host's clock is set forward an hour, back an hour, forward a day, in the middle of everything.
+//! The host's clock is set forward an hour, back an hour, forward a day, in the middle of everything.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! R1: every step of every way an instance can take fails before its effect, fails after it, and is done twice; then the whole
-//! is undone, with the same trouble. Each time it arrives where it was going, and nothing is left over.
+//! Every step of every way an instance can take fails before its effect, fails after it, and is done twice; then
+//! the whole is undone, with the same trouble. Each time it arrives where it was going, and nothing is left over.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use berth::containers::{ContainerHost as _, ContainerState};
 use berth::instances::{Cause, Fact, Wish};
 
 use berth_testing::fake_platform::{FakePlatform, Person};
-use berth_testing::fault_proxy::{Deed, Moment, Points};
+use berth_testing::fault_proxy::{Deed, FaultTiming, Points};
 use berth_testing::soak::SoakTest;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
@@ -37,14 +37,15 @@ enum Saga {
 const SAGAS: [Saga; 8] =
     [Saga::SignUp, Saga::Freeze, Saga::Thaw, Saga::Stop, Saga::Start, Saga::Upgrade, Saga::Remove, Saga::MakeAgain];
 
-/// What goes wrong with one step. A connection that ends is asked again on another, so the step is then done twice as well.
-const TROUBLES: [(&str, Moment, Deed); 6] = [
-    ("fails before", Moment::Before, Deed::Fail),
-    ("fails after", Moment::After, Deed::Fail),
-    ("is lost before", Moment::Before, Deed::Drop),
-    ("is lost after", Moment::After, Deed::Drop),
-    ("runs twice", Moment::Before, Deed::Twice),
-    ("is answered twice", Moment::After, Deed::Twice),
+/// What goes wrong with one step. A connection that ends is asked again on another, so the step is then done twice as
+/// well.
+const TROUBLES: [(&str, FaultTiming, Deed); 6] = [
+    ("fails before", FaultTiming::Before, Deed::Fail),
+    ("fails after", FaultTiming::After, Deed::Fail),
+    ("is lost before", FaultTiming::Before, Deed::Drop),
+    ("is lost after", FaultTiming::After, Deed::Drop),
+    ("runs twice", FaultTiming::Before, Deed::Twice),
+    ("is answered twice", FaultTiming::After, Deed::Twice),
 ];
 
 impl Saga {
@@ -122,7 +123,7 @@ async fn walk(
     platform: &FakePlatform,
     points: &Points,
     saga: Saga,
-    trouble: Option<(&'static str, &(&'static str, Moment, Deed))>,
+    trouble: Option<(&'static str, &(&'static str, FaultTiming, Deed))>,
 ) -> BTreeSet<&'static str> {
     const VERBS: [&str; 9] =
         ["ensure_volume", "create", "start", "freeze", "thaw", "stop", "remove_container", "inspect", "load"];
@@ -130,7 +131,7 @@ async fn walk(
         trouble.as_ref().map_or_else(|| format!("{saga:?}"), |(step, (word, ..))| format!("{saga:?}: {step} {word}"));
     // Sixty an hour may sign up.
     platform.wait(PAUSE).await;
-    let set = |trouble: &Option<(&str, &(&str, Moment, Deed))>| {
+    let set = |trouble: &Option<(&str, &(&str, FaultTiming, Deed))>| {
         if let Some((step, (_, moment, deed))) = trouble {
             points.once(step, *moment, deed.clone());
         }
@@ -175,7 +176,7 @@ async fn leave(
     platform: &FakePlatform,
     points: &Points,
     person: &Person,
-    trouble: Option<&(&'static str, Moment, Deed)>,
+    trouble: Option<&(&'static str, FaultTiming, Deed)>,
     what: &str,
 ) {
     let handle = &person.instance.handle;

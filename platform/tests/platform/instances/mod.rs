@@ -332,7 +332,7 @@ async fn asked_anew_from_another_process_it_does_not_sit_out_the_pause() {
     platform.instances().settled().await;
     let command = other_process(&platform, &platform).await;
     command.wake(&command.all()[0], Cause::OperatorAsked).await.unwrap();
-    platform.instances().admit(alice.instance.id).await.unwrap();
+    platform.instances().load_committed(alice.instance.id).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 

@@ -262,7 +262,7 @@ async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
     let broken = container(&platform, &alice).await.image_id;
     assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done);
     platform.host.breaks_when_started(&broken, ContainerExit { code: 3, out_of_memory: false });
-    assert_eq!(ask("other:1").await, UpgradeOutcome::WentBack);
+    assert_eq!(ask("other:1").await, UpgradeOutcome::RolledBack);
     assert!(platform.instances().outdated().await.unwrap().is_empty(), "what was refused is not offered again");
     assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done, "another one is");
 }

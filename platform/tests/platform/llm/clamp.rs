@@ -143,11 +143,11 @@ async fn an_answer_is_as_long_as_the_budget_buys_and_the_rest_of_the_body_is_unc
 async fn a_stream_has_the_lowered_limit_in_its_head() {
     let (world, provider) = nearly_spent(sqlite().await).await;
     let alice = world.person("alice").await;
-    provider.will_answer([count(20), CannedResponse::events(recorded("messages_cache.sse"), 61)]);
+    provider.will_answer([count(20), CannedResponse::events(recorded("messages/cache.sse"), 61)]);
     let body = r#"{"model":"claude-sonnet-4-6","max_tokens":64000,"stream":true,"messages":[]}"#;
     let says = call(&world, &alice, MESSAGES, body).await;
     assert!(lowered_to(&says).is_some_and(|limit| limit < 64_000));
-    assert_eq!(says.bytes().await.unwrap(), recorded("messages_cache.sse"));
+    assert_eq!(says.bytes().await.unwrap(), recorded("messages/cache.sse"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,11 +44,11 @@ async fn spent(world: &QuotaPlatform, person: &Person) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn models_of_a_configured_provider_are_called_under_its_key_and_charged_at_its_prices() {
     let (world, alice, provider) = with_providers().await;
-    provider.will_answer([CannedResponse::events(recorded("chat_tools.sse"), 0)]);
+    provider.will_answer([CannedResponse::events(recorded("chat/tools.sse"), 0)]);
     let chat = value!({ "model": "llama", "messages": [], "stream": true });
     let says = alice.post(&world, "/groq/v1/chat/completions", &chat).send().await.unwrap();
     assert_eq!(says.status(), 200);
-    assert_eq!(says.bytes().await.unwrap(), recorded("chat_tools.plain.sse"));
+    assert_eq!(says.bytes().await.unwrap(), recorded("chat/tools.plain.sse"));
     let heard = provider.requests().remove(0);
     assert_eq!(
         (heard.uri.path(), &heard.headers["authorization"]),

@@ -396,7 +396,7 @@ async fn a_suspended_or_leaving_instance_makes_no_calls_and_its_streams_end() {
             _ => instances.leave_in(&tx, alice.instance.account, Cause::OwnerAsked).await,
         };
         tx.commit().await.unwrap();
-        instances.admit(id.unwrap().unwrap()).await.unwrap();
+        instances.load_committed(id.unwrap().unwrap()).await.unwrap();
         let mut seen = 0;
         let ended = loop {
             match stream.next().await {

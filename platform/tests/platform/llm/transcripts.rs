@@ -41,15 +41,15 @@ async fn a_stream_arrives_byte_for_byte_and_costs_the_same_in_chunks_of_any_size
     let plain = value!({ "stream": true });
     let mut streams = Vec::new();
     for name in ["cache", "tools", "thinking", "web_search", "odd", "error"] {
-        streams.push((MESSAGES, format!("messages_{name}.sse"), format!("messages_{name}.sse"), &plain));
+        streams.push((MESSAGES, format!("messages/{name}.sse"), format!("messages/{name}.sse"), &plain));
     }
     for name in ["cache", "tools", "reasoning", "odd", "error"] {
-        let (full, hidden) = (format!("chat_{name}.sse"), format!("chat_{name}.plain.sse"));
+        let (full, hidden) = (format!("chat/{name}.sse"), format!("chat/{name}.plain.sse"));
         streams.push((COMPLETIONS, full.clone(), full.clone(), &asking));
         streams.push((COMPLETIONS, full, hidden, &plain));
     }
     for name in ["text", "tools", "web_search", "incomplete", "odd", "failed", "error"] {
-        streams.push((RESPONSES, format!("responses_{name}.sse"), format!("responses_{name}.sse"), &plain));
+        streams.push((RESPONSES, format!("responses/{name}.sse"), format!("responses/{name}.sse"), &plain));
     }
     for (path, sent, expected, more) in streams {
         let mut charged = Vec::new();
@@ -73,10 +73,10 @@ async fn a_stream_arrives_byte_for_byte_and_costs_the_same_in_chunks_of_any_size
 async fn a_whole_response_arrives_byte_for_byte() {
     let (world, alice, provider) = scripted_world().await;
     for (path, name) in [
-        (MESSAGES, "messages.json"),
-        (COMPLETIONS, "chat.json"),
-        (RESPONSES, "responses.json"),
-        (EMBEDDINGS, "embeddings.json"),
+        (MESSAGES, "messages/answer.json"),
+        (COMPLETIONS, "chat/answer.json"),
+        (RESPONSES, "responses/answer.json"),
+        (EMBEDDINGS, "embeddings/answer.json"),
     ] {
         for pieces in [0, 61, 1] {
             provider.will_answer([CannedResponse { pieces, ..CannedResponse::json(recorded(name)) }]);

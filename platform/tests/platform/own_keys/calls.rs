@@ -149,9 +149,9 @@ async fn a_stream_under_an_own_key_is_metered_and_arrives_as_it_was_sent() {
     let (world, provider) = world_with(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     has_key(&world, &alice, "openai", ALICES).await;
-    provider.will_answer([CannedResponse::events(recorded("chat_tools.sse"), 7)]);
+    provider.will_answer([CannedResponse::events(recorded("chat/tools.sse"), 7)]);
     let says = alice.post(&world, COMPLETIONS, &completion(&value!({ "stream": true }))).send().await.unwrap();
-    assert_eq!(says.bytes().await.unwrap(), recorded("chat_tools.plain.sse"));
+    assert_eq!(says.bytes().await.unwrap(), recorded("chat/tools.plain.sse"));
     let receipt = receipts(&world, &alice).await.remove(0);
     // 82 input and 17 output tokens.
     assert_eq!((receipt.worth_nanodollars, receipt.basis.as_str()), (Some(82 * 100 + 17 * 500), "provider"));
@@ -252,7 +252,7 @@ async fn a_suspended_account_cannot_call_under_its_own_key() {
     let tx = world.app.db.begin().await.unwrap();
     let id = world.app.instances.suspend_in(&tx, alice.instance.account).await.unwrap();
     tx.commit().await.unwrap();
-    world.app.instances.admit(id.unwrap()).await.unwrap();
+    world.app.instances.load_committed(id.unwrap()).await.unwrap();
     assert_eq!(alice.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap().status(), 403);
     assert!(provider.requests().is_empty());
 }

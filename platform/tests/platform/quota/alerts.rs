@@ -1,4 +1,5 @@
-//! Quota alerts: 80 and 100 percent of an allowance are told once each, on the pages and, where a path is open, by webhook.
+//! Quota alerts: 80 and 100 percent of an allowance are told once each, on the pages and, where a path is open, by
+//! webhook.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Receipts that are corrected: the first stays, the difference is a receipt of its own, and every sum has it; also when the
-//! platform is killed.
+//! Receipts that are corrected: the first stays, the difference is a receipt of its own, and every sum has it; also
+//! when the platform is killed.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 mod admin_usage;
 mod alerts;
 mod corrections;
+mod limits;
 mod prices;
 pub mod repricing;
 mod unknown_models;
@@ -16,7 +17,7 @@ use berth::app::App;
 use berth::clock::{Clock, Timestamp};
 use berth::error::Error;
 use berth::modules::Verdict;
-use berth::quota::admission::{AccountLimits, BudgetPeriod, CreditGrant};
+use berth::quota::admission::CreditGrant;
 use berth::quota::ledger::ChainVerification;
 use berth::quota::{BudgetCall, CallOutcome, Hold, Refusal};
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
@@ -189,7 +190,8 @@ async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_n
         after.settled().await;
         assert_eq!(after.disagreements().await.unwrap(), Vec::<String>::new());
         assert_eq!(after.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
-        // Whoever had the books before, and is not dead after all, makes no calls any more, and its receipts are not lost.
+        // Whoever had the books before, and is not dead after all, makes no calls any more, and its receipts are not
+        // lost.
         used(in_flight, 1);
         quota.settled().await;
         assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "{kind}");
@@ -224,22 +226,6 @@ async fn what_was_seen_of_a_long_answer_bounds_what_its_orphan_costs() {
 }
 
 #[tokio::test]
-async fn calls_at_once_are_limited_for_each_account_by_itself() {
-    for database in databases().await {
-        let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.calls_at_once = 2).await;
-        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-        let quota = &world.app.quota;
-        let first = quota.admit(call(&alice)).await.unwrap();
-        let _second = quota.admit(call(&alice)).await.unwrap();
-        assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 2, .. })));
-        assert!(quota.admit(call(&bob)).await.is_ok());
-        used(first, 1);
-        assert!(quota.admit(call(&alice)).await.is_ok(), "{kind}: the first call has ended");
-    }
-}
-
-#[tokio::test]
 async fn more_than_was_held_is_recorded_as_it_was_charged() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
@@ -268,27 +254,6 @@ async fn looking_into_the_books_with_other_settings_changes_nothing() {
     assert!(matches!(elsewhere.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "it makes no calls");
     let twice = elsewhere.begin().await.unwrap_err().to_string();
     assert!(twice.starts_with("another platform has the books"), "{twice}");
-}
-
-#[tokio::test]
-async fn limits_a_minute_and_a_day_hold_for_each_account() {
-    let world = QuotaPlatform::on(sqlite().await, |config| {
-        config.limits.requests_a_minute = Some(2);
-        config.limits.day_nanodollars = Some(HOLD + HOLD / 2);
-    })
-    .await;
-    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-    let quota = &world.app.quota;
-    let first = quota.admit(call(&alice)).await.unwrap();
-    let requests = first.rates().requests;
-    assert_eq!(requests.map(|rate| (rate.limit, rate.remaining)), Some((2, 1)));
-    let refused = quota.admit(call(&alice)).await.err();
-    assert!(matches!(refused, Some(Refusal::OverAllowance { what: BudgetPeriod::Day, .. })), "{refused:?}");
-    used(first, 0);
-    used(quota.admit(call(&alice)).await.unwrap(), 0);
-    let refused = quota.admit(call(&alice)).await.err();
-    assert!(matches!(refused, Some(Refusal::TooManyRequests { limit: 2, .. })), "{refused:?}");
-    assert!(quota.admit(call(&bob)).await.is_ok());
 }
 
 #[tokio::test]
@@ -353,32 +318,6 @@ async fn old_receipts_are_forgotten_and_their_sums_and_the_chain_stay() {
         assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
         let before = reopen(&world, &Clock::manual(START), HOLD).await;
         assert_eq!(before.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, 3 * HOLD, "{kind}");
-    }
-}
-
-#[tokio::test]
-async fn limits_and_credit_of_ones_own_reach_the_next_call() {
-    for database in databases().await {
-        let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = HOLD).await;
-        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-        let (quota, account) = (&world.app.quota, alice.instance.account);
-        used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
-        assert!(quota.admit(call(&alice)).await.is_err(), "{kind}: all of it is spent");
-        // As the operator's command does it: another process writes, and tells this one.
-        let command = reopen(&world, &world.clock, 9 * HOLD).await;
-        command.admission.give_credit(credit(&alice, 2 * HOLD, "sorry"), "operator").await.unwrap();
-        quota.admission.reload(account).await.unwrap();
-        used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
-        let spend = quota.reports.budget(account).await.unwrap();
-        assert_eq!((spend.credit_nanodollars, spend.left_nanodollars), (2 * HOLD, HOLD), "{kind}");
-        let own = AccountLimits { calls_at_once: Some(0), ..command.admission.own_limits(account).await.unwrap() };
-        command.admission.set_limits(&alice.instance.handle, own.clone(), "operator").await.unwrap();
-        quota.admission.reload(account).await.unwrap();
-        assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 0, .. })));
-        assert!(quota.admit(call(&bob)).await.is_ok(), "{kind}: nobody else's");
-        let nonsense = AccountLimits { day_nanodollars: Some(-1), ..own };
-        assert!(command.admission.set_limits(&alice.instance.handle, nonsense, "operator").await.is_err());
     }
 }
 

@@ -1,4 +1,5 @@
-//! Models that the price table does not know, where the operator lets them be called at the dearest of their provider's prices.
+//! Models that the price table does not know, where the operator lets them be called at the dearest of their provider's
+//! prices.
 
 use berth::config::UnknownModels;
 use berth::quota::ledger::{RepricingMode, RepricingOrder};

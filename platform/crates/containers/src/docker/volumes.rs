@@ -53,6 +53,7 @@ impl Volumes {
     ) -> Result<(), HostError> {
         self.tombstones.refuse_if_buried(name)?;
         self.tombstones.open_dir()?;
+        // Serializes with `destroy` and with another `ensure`: two concurrent calls would format the same file.
         let _lock = self.file_systems.lock(instance).await;
         match engine.inspect_volume(name).await {
             Ok(_) => return self.file_systems.grow(name, mib),

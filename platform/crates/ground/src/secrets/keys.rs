@@ -60,7 +60,8 @@ impl InstallationKeys {
 
     /// Decrypts the output of [`InstallationKeys::seal`] for the same `owner`.
     ///
-    /// # Errors When `sealed` was encrypted for another owner or with another secret, or was altered.
+    /// # Errors
+    /// When `sealed` was encrypted for another owner or with another secret, or was altered.
     pub fn open(&self, owner: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
         let (nonce, body) = sealed.split_first_chunk::<24>().ok_or(UnsealError)?;
         XChaCha20Poly1305::new(&(*self.seal).into())

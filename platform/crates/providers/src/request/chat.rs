@@ -46,12 +46,12 @@ const BOUNDED_FIELDS: &[&str] = &[
 
 const TEXT_BLOCKS: &[&str] = &["text", "refusal"];
 
-/// Input tokens that the provider adds by itself: its own system prompt, and the frame around tools and formats. It
-/// documents no figures; measured ones are below 200.
+/// Input tokens that the provider adds: its own system prompt, and the frame around tools and formats. Its
+/// documentation has no figures; measured ones are below 200.
 pub(super) const ADDED_ALWAYS: u64 = 512;
 pub(super) const ADDED_WITH_TOOLS_OR_FORMAT: u64 = 1024;
 
-/// The API's own limit of `n`.
+/// The API's own limit on `n`.
 const MAX_ANSWERS: u64 = 128;
 
 /// Parses a body of `POST /v1/chat/completions`. `default_tier` applies to a request without `service_tier`.
@@ -73,11 +73,11 @@ pub fn read(bytes: &[u8], default_tier: ServiceTier) -> Result<ModelRequest, Req
         service: service_tier(&body, default_tier)?,
         input: content_kind(&body).bound(bytes, added),
         cache_writes: cache_writes(&body),
-        // The API accepts both names. Which one wins differs by model, so the larger one bounds.
+        // The API accepts both names. Which one takes precedence differs by model, so the larger one is the bound.
         max_output_tokens: count(&body, "max_completion_tokens")?.max(count(&body, "max_tokens")?),
         answers,
-        // Rejected tokens of a prediction are billed as output, on top of the answer.
-        // The bytes of the body bound the tokens of the prediction in it.
+        // Rejected tokens of a prediction are billed as output, in addition to the answer. The bytes of the body bound
+        // the tokens of the prediction.
         extra_output_tokens: if body.has("prediction") { size(bytes) } else { 0 },
         web_searches: 0,
         may_be_us: false,
@@ -90,8 +90,8 @@ pub fn read(bytes: &[u8], default_tier: ServiceTier) -> Result<ModelRequest, Req
     Ok(ModelRequest { demand, stream, body_with_usage })
 }
 
-/// The body of a stream with `include_usage` set. `None` where the client set it. Without it the API ends a stream
-/// without any figures.
+/// The body of a stream with `include_usage` set. `None` where the client has set it. Without it the API ends a stream
+/// without figures.
 pub(super) fn body_with_usage(bytes: &[u8], body: &JsonObject<'_>) -> Option<Vec<u8>> {
     let asks = matches!(
         body.get("stream_options").and_then(|options| options.get("include_usage")),
@@ -99,13 +99,13 @@ pub(super) fn body_with_usage(bytes: &[u8], body: &JsonObject<'_>) -> Option<Vec
     );
     match body.get("stream_options") {
         _ if asks => None,
-        // The usual case needs no scan of the body.
+        // The usual case, without a scan of the body.
         None => Some(splice::with_last_member(bytes, r#""stream_options":{"include_usage":true}"#)),
         Some(_) => splice::with_include_usage(bytes),
     }
 }
 
-/// The cache write price that bounds the input. Newer models write to the cache without being asked.
+/// The cache write price that bounds the input. Newer models write to the cache without a request to do so.
 pub(super) fn cache_writes(body: &JsonObject<'_>) -> CacheWrites {
     let long = body.has("prompt_cache_options") || body.has("prompt_cache_retention");
     if long { CacheWrites::Long } else { CacheWrites::Short }
@@ -144,7 +144,7 @@ fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
     check_stream_options(body)
 }
 
-/// Refuses `stream_options` that `include_usage` cannot be added to.
+/// Refuses `stream_options` to which `include_usage` cannot be added.
 ///
 /// # Errors
 /// Names `stream_options`.

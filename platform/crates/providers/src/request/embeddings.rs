@@ -41,7 +41,7 @@ pub fn read(bytes: &[u8]) -> Result<ModelRequest, RequestError> {
 
 fn is_text_or_tokens(value: &JsonValue<'_>) -> bool {
     match value {
-        // A token id takes at least two bytes of JSON, a digit and a separator: bytes bound the tokens here too.
+        // A token id takes at least two bytes of JSON (a digit and a separator), so bytes bound the tokens here too.
         JsonValue::Text(_) | JsonValue::LongText(_) | JsonValue::Count(_) => true,
         JsonValue::Array(tokens) => tokens.iter().all(|token| matches!(token, JsonValue::Count(_))),
         _ => false,

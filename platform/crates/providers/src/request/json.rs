@@ -1,8 +1,8 @@
 //! A strict JSON parser: it refuses duplicate names in an object, and bodies with too many values.
 //!
-//! Parsers differ in which of two duplicates they use (RFC 8259 section 4). The hold must be computed from the same
-//! value that the provider will use, so an ambiguous body is refused. The parser borrows text from the body instead of
-//! copying it, because most of a body is text that decides nothing here.
+//! Parser differential: parsers disagree which of two duplicates they use (RFC 8259 section 4). The hold must be
+//! computed from the value that the provider will use, so an ambiguous body is refused. The parser borrows text from
+//! the body instead of copying it, because most of a body is text that is irrelevant here.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -13,8 +13,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 /// The most values in one body. A value takes a few dozen bytes of memory but as few as two bytes of JSON, so the
 /// limit on the size of a body does not bound the memory of its values. The longest conversations have a few thousand.
 const MAX_VALUES: usize = 200_000;
-/// The longest text with escapes that is kept, in bytes. It must be copied to be unescaped, and no field name or
-/// keyword that is looked for here is longer.
+/// The longest text with escapes that is kept, in bytes. Such text must be copied to be unescaped, and all field names
+/// and keywords of interest are shorter.
 const MAX_ESCAPED_TEXT: usize = 256;
 /// Objects up to this size are searched for duplicates by comparing each pair of names, larger ones by sorting.
 const SMALL_OBJECT: usize = 16;
@@ -107,7 +107,7 @@ pub fn object(bytes: &[u8]) -> Result<JsonObject<'_>, String> {
     let remaining = Cell::new(MAX_VALUES);
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = StrictReader { remaining: &remaining }.deserialize(&mut reader).map_err(|e| e.to_string())?;
-    // Data behind the object is an error too: parsers differ in whether they ignore it.
+    // Trailing data is an error too: parsers disagree whether to ignore it.
     reader.end().map_err(|e| e.to_string())?;
     match value {
         JsonValue::JsonObject(object) => Ok(object),
@@ -125,7 +125,7 @@ impl<'de> DeserializeSeed<'de> for StrictReader<'_> {
     type Value = JsonValue<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<JsonValue<'de>, D::Error> {
-        // Depth needs no budget of its own: serde_json stops at 128 levels.
+        // Depth needs no budget: serde_json stops at 128 levels.
         let left = self.remaining.get().checked_sub(1);
         self.remaining.set(left.ok_or_else(|| D::Error::custom(format_args!("it has more than {MAX_VALUES} values")))?);
         deserializer.deserialize_any(self)
@@ -187,7 +187,7 @@ impl<'de> Visitor<'de> for StrictReader<'_> {
             }
             members.push((name, map.next_value_seed(self)?));
         }
-        // Comparing every pair would be quadratic: 20 billion comparisons for the largest object that is accepted.
+        // Comparing each pair would be quadratic: 20 billion comparisons for the largest accepted object.
         if members.len() > SMALL_OBJECT {
             let mut names: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
             names.sort_unstable();

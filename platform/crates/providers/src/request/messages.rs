@@ -4,7 +4,7 @@ use super::json::{JsonObject, JsonValue};
 use super::{ContentKind, ModelRequest, RequestError, ToolDemand, count, is_text, model, parse, stream, tools};
 use crate::{CacheWrites, Demand, Provider, ServiceTier, TierChoice};
 
-/// Fields that change neither the price of a token nor add input beyond the bytes of the body. A request with any other
+/// Fields that neither change the price of a token nor add input beyond the bytes of the body. A request with any other
 /// field is forwarded as well, with a hold for the model's whole context window.
 const BOUNDED_FIELDS: &[&str] = &[
     "model",
@@ -38,8 +38,8 @@ const TEXT_BLOCKS: &[&str] = &["text", "tool_use", "tool_result", "thinking", "r
 /// Prefixes of Anthropic's tool types that run at the client. The provider adds a description that is not in the body.
 const CLIENT_TOOLS: &[&str] = &["bash_", "text_editor_", "computer_", "memory_"];
 
-/// Input tokens that the provider adds by itself: more than twice what its documentation names, which is up to 346 for
-/// the use of tools, 735 for the largest of its own tools, and "an additional system prompt" for output formats.
+/// Input tokens that the provider adds: more than twice the documented figures, which are up to 346 for the use of
+/// tools, 735 for the largest of its own tools, and "an additional system prompt" for output formats.
 const ADDED_ALWAYS: u64 = 256;
 const ADDED_WITH_TOOLS_OR_FORMAT: u64 = 1024;
 const ADDED_FOR_PROVIDER_TOOL: u64 = 2048;
@@ -59,7 +59,7 @@ pub fn read(bytes: &[u8]) -> Result<ModelRequest, RequestError> {
         Some(speed) if speed.is_str("fast") => TierChoice::Named(ServiceTier::Fast),
         Some(_) => return Err(RequestError::unpriced("speed", "only standard or fast is offered.")),
     };
-    // Search results are input that no body contains, and the provider caches the turns before a search by itself.
+    // Search results are input that no body contains, and the provider caches the turns before a search on its own.
     let searches = tools.web_searches > 0;
     let writes = if searches { CacheWrites::Short } else { cache_control(&body) };
     let content = if searches { ContentKind::Unbounded } else { content_kind(&body) };
@@ -77,7 +77,7 @@ pub fn read(bytes: &[u8]) -> Result<ModelRequest, RequestError> {
         answers: 1,
         extra_output_tokens: 0,
         web_searches: tools.web_searches,
-        // Unless the request says `global`, the operator's workspace decides, which is not known here.
+        // Unless the request says `global`, the operator's workspace decides, which is unknown here.
         may_be_us: !body.get("inference_geo").is_some_and(|geo| geo.is_str("global")),
         may_hide_output: !thinking_is_off,
     };
@@ -144,7 +144,7 @@ pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<ToolDemand, RequestErr
     Ok(read)
 }
 
-/// The search limit of a `web_search` tool. From its second version on, code that runs at the provider may call it too.
+/// The search limit of a `web_search` tool. From its second version, code that runs at the provider may call it too.
 fn searches(kind: &str, tool: &JsonValue<'_>) -> Result<u64, RequestError> {
     let callers = tool.get("allowed_callers").and_then(JsonValue::as_array);
     let is_direct_only = callers.is_some_and(|callers| callers.iter().all(|caller| caller.is_str("direct")));
@@ -168,7 +168,7 @@ fn content_kind(body: &JsonObject<'_>) -> ContentKind {
     ContentKind::text_if(messages_are_text && is_text(body.get("system"), TEXT_BLOCKS) && fields_are_known)
 }
 
-/// The dearest cache write that a `cache_control` at any depth of `value` can cause.
+/// The most expensive cache write that a `cache_control` at any depth of `value` can cause.
 fn cache_writes(value: &JsonValue<'_>) -> CacheWrites {
     match value {
         JsonValue::Array(values) => values.iter().map(cache_writes).fold(CacheWrites::Never, dearer),
@@ -182,7 +182,7 @@ fn cache_control(object: &JsonObject<'_>) -> CacheWrites {
         None => CacheWrites::Never,
         Some(None | Some(JsonValue::Null)) => CacheWrites::Short,
         Some(Some(ttl)) if ttl.is_str("5m") => CacheWrites::Short,
-        // `1h`, or a value that is not known here: the dearer price.
+        // `1h`, or an unknown value: the more expensive price.
         Some(Some(_)) => CacheWrites::Long,
     }
 }

@@ -1,5 +1,6 @@
-//! Parsers of request bodies: each reads the upper bound of a call's cost. The body itself is forwarded byte for byte.
+//! Request body parsers: each computes the upper bound of a call's cost. The body itself is forwarded byte for byte.
 
+mod by_api;
 pub mod chat;
 pub mod embeddings;
 mod json;
@@ -18,7 +19,7 @@ use crate::{Demand, InputBound, ServiceTier, TierChoice};
 pub struct ModelRequest {
     pub demand: Demand,
     pub stream: bool,
-    /// The body to send instead, which also asks for usage figures. Present when the client wants a stream without
+    /// The body to send instead, which also requests usage figures. Present when the client wants a stream without
     /// them: [`UsageFilter`](crate::UsageFilter) then removes them from the response.
     pub body_with_usage: Option<Vec<u8>>,
 }
@@ -32,10 +33,10 @@ pub struct OwnKeyRequest {
     pub body_with_usage: Option<Vec<u8>>,
 }
 
-/// The reason why a request cannot be forwarded, in words for the author of the request.
+/// Why a request cannot be forwarded, in words for the author of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestError {
-    /// The name of the member of the body, where one is at fault.
+    /// The member of the body that is at fault, if any.
     pub field: Option<&'static str>,
     pub message: String,
 }
@@ -99,7 +100,7 @@ fn count(body: &JsonObject<'_>, field: &'static str) -> Result<Option<u64>, Requ
     }
 }
 
-/// Parses OpenAI's `service_tier`. `default_tier`: the tier of the operator's project for requests that name none.
+/// Parses OpenAI's `service_tier`. `default_tier` is the tier of the operator's project for requests without one.
 fn service_tier(body: &JsonObject<'_>, default_tier: ServiceTier) -> Result<TierChoice, RequestError> {
     let named = match body.non_null("service_tier") {
         None => "auto",
@@ -107,7 +108,7 @@ fn service_tier(body: &JsonObject<'_>, default_tier: ServiceTier) -> Result<Tier
     };
     match (named, ServiceTier::of_openai(named)) {
         ("auto", _) => Ok(TierChoice::Auto(default_tier)),
-        // An allow list, because `of_openai` also knows tiers that stand in responses only.
+        // An allow list, because `of_openai` also accepts tiers that occur only in responses.
         ("default" | "flex" | "priority" | "fast" | "ultrafast", Some(tier)) => Ok(TierChoice::Named(tier)),
         _ => Err(RequestError::unpriced(
             "service_tier",
@@ -116,12 +117,12 @@ fn service_tier(body: &JsonObject<'_>, default_tier: ServiceTier) -> Result<Tier
     }
 }
 
-/// The content of a request, as far as it decides how its input can be bounded.
+/// The kind of a request's content, which determines how its input can be bounded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ContentKind {
     /// Text in the body itself.
     Text,
-    /// Also images, documents, references, search results, or fields that are not known here.
+    /// Also images, documents, references, search results, or unknown fields.
     Unbounded,
 }
 
@@ -130,10 +131,10 @@ impl ContentKind {
         if is_text { Self::Text } else { Self::Unbounded }
     }
 
-    /// The bound of the input of a body of `bytes`, with `added` tokens that the provider adds by itself.
+    /// The bound of the input of a body of `bytes`, with `added` tokens that the provider adds.
     fn bound(self, bytes: &[u8], added: u64) -> InputBound {
-        // No tokenizer makes more tokens than bytes: a token stands for at least one byte of UTF-8. JSON only adds
-        // bytes.
+        // No tokenizer produces more tokens than bytes: a token stands for at least one byte of UTF-8, and JSON only
+        // adds bytes.
         let tokens = added.saturating_add(size(bytes));
         match self {
             Self::Text => InputBound::Tokens(tokens),
@@ -147,7 +148,7 @@ fn size(bytes: &[u8]) -> u64 {
 }
 
 /// Whether `content` (a string, or an array of blocks) consists of blocks of the types in `text_blocks`, so that its
-/// bytes bound its tokens. The function descends into the `content` of a block.
+/// bytes bound its tokens. Recurses into the `content` of a block.
 fn is_text(content: Option<&JsonValue<'_>>, text_blocks: &[&str]) -> bool {
     match content {
         None | Some(JsonValue::Null | JsonValue::Text(_) | JsonValue::LongText(_)) => true,

@@ -1,7 +1,7 @@
-//! Requests under the caller's own key: only the fields that decide how to read the usage are parsed.
+//! Requests under the caller's own key: parses only the fields that determine how the usage is read.
 //!
-//! The caller pays the provider directly, so nothing is refused for its price, nor for objects stored at the provider:
-//! those are stored under the caller's own key.
+//! The caller pays the provider directly, so nothing is refused for its price. References to objects stored at the
+//! provider are allowed too: they are stored under the caller's own key.
 
 use super::json::JsonValue;
 use super::{OwnKeyRequest, RequestError, chat, model, parse, stream};

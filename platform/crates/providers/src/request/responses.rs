@@ -40,13 +40,13 @@ const BOUNDED_FIELDS: &[&str] = &[
 
 const TEXT_BLOCKS: &[&str] = &["input_text", "output_text", "text", "refusal"];
 
-/// Fields that refer to objects stored at the provider. All tenants share the platform's key there, so a tenant who
-/// knew the id of another tenant's object could have the model read it out.
+/// Fields that refer to objects stored at the provider. All tenants share the platform's key there, so a tenant with
+/// the id of another tenant's object could have the model read it out (confused deputy).
 const STORED_OBJECTS: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
 
 /// Tool types that run at the client.
 const CLIENT_TOOLS: &[&str] = &["function", "custom", "local_shell", "apply_patch", "computer", "computer_use_preview"];
-/// Versions of the web search that have the price in the table. Earlier ones have other prices.
+/// Versions of the web search whose price is in the table. Earlier versions have other prices.
 const SEARCHES: &[&str] = &["web_search", "web_search_2025_08_26"];
 
 /// Input tokens of the description of a provider's tool, which is not in the body: more than twice the measured figure.
@@ -120,7 +120,7 @@ pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<ToolDemand, RequestErr
     for tool in tools(body)? {
         let kind = tool.get("type").and_then(JsonValue::as_str).unwrap_or_default();
         if SEARCHES.contains(&kind) {
-            // `max_tool_calls` is a limit for all built-in tools together, so two search tools do not add up.
+            // `max_tool_calls` limits all built-in tools together, so two search tools do not add up.
             read.web_searches = count(body, "max_tool_calls")?.ok_or_else(|| {
                 RequestError::unpriced("tools", "web_search needs max_tool_calls, because each search is charged.")
             })?;
@@ -161,7 +161,7 @@ fn content_kind(body: &JsonObject<'_>) -> ContentKind {
     ContentKind::text_if(input_is_text && is_text(body.get("instructions"), TEXT_BLOCKS) && fields_are_known)
 }
 
-/// Whether the bytes of an input item bound its tokens. They do not where the item refers to an object stored at the
+/// Whether the bytes of an input item bound its tokens. They do not if the item refers to an object stored at the
 /// provider, such as reasoning without its encrypted text.
 fn is_text_item(item: &JsonValue<'_>) -> bool {
     match item.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {

@@ -1,11 +1,11 @@
-//! Lowering the output limit of a request, in the field that each wire format has for it.
+//! Clamping of a request: lowers its output limit, in the field of each wire format.
 
 use super::json::{JsonObject, JsonValue};
 use super::parse;
 use crate::splice;
 
-/// The shortest answer that is worth paying for the input again, in tokens: a few sentences, or one tool call. OpenAI's
-/// Responses API accepts no limit below 16.
+/// The shortest useful answer, in tokens: a few sentences, or one tool call. Below it, paying for the input again is
+/// not worthwhile. OpenAI's Responses API accepts no limit below 16.
 pub const SHORTEST_ANSWER: u64 = 256;
 
 /// The newer and the older name of the output limit of chat completions.
@@ -29,8 +29,8 @@ pub fn messages(bytes: &[u8], tokens: u64) -> Option<Vec<u8>> {
     splice::with_number(bytes, "max_tokens", tokens)
 }
 
-/// A body of `POST /v1/chat/completions` with every output limit above `tokens` lowered to it. Where the body has no
-/// limit, one is added.
+/// A body of `POST /v1/chat/completions` with every output limit above `tokens` lowered to it. A body without a limit
+/// gets one.
 #[must_use]
 pub fn chat(bytes: &[u8], tokens: u64) -> Option<Vec<u8>> {
     let body = parse(bytes).ok()?;

@@ -1,9 +1,9 @@
-//! Token counting: the request that asks a provider for the input tokens of a call, and the bound that its answer
-//! gives.
+//! Token counting: builds the request for a count of a call's input tokens, and derives the upper bound from its
+//! answer.
 //!
-//! Both providers' endpoints accept some fields of a call and refuse others, so only those members are sent. Where the
-//! count could leave input out, or could change until the call is made, no request is built, and the bytes of the body
-//! bound the call.
+//! Both providers' endpoints accept some fields of a call and refuse others, so only the accepted members are sent.
+//! Where the count could omit input, or could change before the call is made, no request is built, and the bytes of the
+//! body bound the call.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use super::{messages, parse, responses};
 use crate::splice;
 
 /// The count is raised by one part in this many. Anthropic calls its count an estimate that "may differ by a small
-/// amount" from the call, OpenAI calls its own exact; neither names a figure. Reported differences are far below a
+/// amount" from the call, OpenAI calls its own exact; neither gives a figure. Reported differences are far below a
 /// tenth, and a call that is billed beyond it raises an alert.
 const MARGIN_DIVISOR: u64 = 10;
 
@@ -27,15 +27,14 @@ pub struct TokenCountRequest {
 }
 
 impl TokenCountRequest {
-    /// The most tokens that the input can have when the provider counts `tokens`.
+    /// The upper bound of the input, given that the provider counts `tokens`.
     #[must_use]
     pub fn upper_bound(&self, tokens: u64) -> u64 {
         tokens.saturating_add(tokens.div_ceil(MARGIN_DIVISOR)).saturating_add(self.uncounted)
     }
 }
 
-/// The fields of a Messages request that decide its input. `context_management` is not among them: it only removes
-/// input.
+/// The fields of a Messages request that determine its input. `context_management` is absent: it only removes input.
 const MESSAGES_INPUT: &[&str] = &["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"];
 /// The output format. A schema can have any size, and the documentation of the endpoint does not say whether it is
 /// counted.
@@ -93,7 +92,7 @@ fn uncounted_in_block(block: &JsonValue<'_>) -> Option<u64> {
         "text" | "tool_use" => Some(0),
         "tool_result" => uncounted(block.get("content")),
         // The documentation says that reasoning of earlier turns is not counted, but some models do read it again. So
-        // the bytes bound it, on top of the count.
+        // the bytes bound it, in addition to the count.
         "thinking" | "redacted_thinking" => Some(bytes_of_text(block)),
         "image" => is_inline(block).then_some(0),
         // With citations the provider splits a document into sentences, which adds tokens that the count may not
@@ -103,7 +102,8 @@ fn uncounted_in_block(block: &JsonValue<'_>) -> Option<u64> {
     }
 }
 
-/// Whether the body itself contains the image or document. The content behind a URL can change between count and call.
+/// Whether the body itself contains the image or document. Content behind a URL can change between count and call
+/// (TOCTOU).
 fn is_inline(block: &JsonValue<'_>) -> bool {
     let kind = block.get("source").and_then(|source| source.get("type"));
     kind.is_some_and(|kind| kind.is_str("base64") || kind.is_str("text"))
@@ -120,7 +120,7 @@ fn bytes_of_text(value: &JsonValue<'_>) -> u64 {
     }
 }
 
-/// The fields of a Responses request that decide its input. `truncation` is not among them: it only removes input.
+/// The fields of a Responses request that determine its input. `truncation` is absent: it only removes input.
 const RESPONSES_INPUT: &[&str] =
     &["model", "input", "instructions", "tools", "tool_choice", "text", "reasoning", "parallel_tool_calls"];
 /// Fields that add no input.
@@ -229,7 +229,7 @@ mod tests {
         let plain = message(r#"{"type":"text","text":"hi"}"#).unwrap();
         assert_eq!((plain.upper_bound(1000), plain.upper_bound(1), plain.upper_bound(u64::MAX)), (1356, 258, u64::MAX));
         assert_eq!(response(r#"{"role":"user","content":"hi"}"#).unwrap().upper_bound(1000), 1100 + 512);
-        // Whether the count contains the format is not known, so its bytes are added.
+        // It is unknown whether the count contains the format, so its bytes are added.
         let formatted = br#"{"model":"m","max_tokens":9,"messages":[],"output_config":{"effort":"low"}}"#;
         assert_eq!(of_messages(formatted).unwrap().upper_bound(1000), 1100 + 256 + 1024 + 34);
         let signature = "s".repeat(3000);

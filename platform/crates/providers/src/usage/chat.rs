@@ -1,4 +1,4 @@
-//! The usage figures of OpenAI's chat completions: one object at the end, in a stream only with `include_usage`.
+//! Usage parser for OpenAI's chat completions: one object at the end, in a stream only with `include_usage`.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{StreamProgress, length, served_in};
+use super::figures::{length, served_in};
+use super::stream_progress::StreamProgress;
 use crate::{Usage, UsageReport};
 
 #[derive(Deserialize)]
@@ -62,7 +63,7 @@ impl FunctionCall<'_> {
 
 /// Reads one event of a stream.
 pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
-    // The terminator is no JSON.
+    // The terminator is not JSON.
     if data == b"[DONE]" {
         progress.is_over = true;
         progress.is_final |= progress.usage.is_some();
@@ -71,7 +72,7 @@ pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
     let Ok(chunk) = serde_json::from_slice::<ChatChunk<'_>>(data) else {
         return progress.add_unparsed(data.len());
     };
-    // Once a stream has begun, its status is 200, and an error can only come as a chunk.
+    // Once a stream has begun, its status is 200, so an error can arrive only as a chunk.
     if chunk.error.is_some() {
         progress.failed = true;
         progress.is_over = true;
@@ -86,7 +87,7 @@ pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
     }
     if let Some(usage) = chunk.usage {
         progress.usage = read_usage(usage, chunk.service_tier.as_deref());
-        // Some providers repeat running totals in every chunk; only the chunk without choices has the final ones.
+        // Some providers repeat running totals in every chunk; only the chunk without choices has the final totals.
         progress.is_final = chunk.choices.is_empty() && progress.usage.is_some();
         progress.keep_raw(usage);
     }
@@ -122,7 +123,7 @@ struct CompletionDetails {
 fn read_usage(usage: &RawValue, service_tier: Option<&str>) -> Option<Usage> {
     let figures: ChatUsage = serde_json::from_str(usage.get()).ok()?;
     let prompt = figures.prompt_tokens_details.unwrap_or_default();
-    // `min` keeps the differences below from underflowing where the provider's figures contradict each other.
+    // `min` prevents an underflow in the differences below when the provider's figures contradict each other.
     let read = prompt.cached_tokens.unwrap_or(0).min(figures.prompt_tokens);
     let written = prompt.cache_write_tokens.unwrap_or(0).min(figures.prompt_tokens - read);
     let long = prompt.cache_write_tokens_details.and_then(|d| d.ttl_12h_tokens).unwrap_or(0).min(written);
@@ -162,7 +163,7 @@ mod tests {
     use crate::Api;
     use crate::ServiceTier;
 
-    const STREAM: &str = include_str!("../../tests/transcripts/chat_cache.sse");
+    const STREAM: &str = include_str!("../../tests/transcripts/chat/cache.sse");
 
     #[test]
     fn a_recorded_stream_reads_the_same_in_every_split() {

@@ -1,4 +1,4 @@
-//! The usage figures of OpenAI's embeddings, which have no output and are never streamed.
+//! Usage parser for OpenAI's embeddings, which have no output and are never streamed.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -1,4 +1,4 @@
-//! The usage figures of Anthropic's Messages: `message_start` contains all but the output, `message_delta` cumulative
+//! Usage parser for Anthropic's Messages: `message_start` contains all but the output, `message_delta` cumulative
 //! totals.
 
 use std::borrow::Cow;
@@ -9,7 +9,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{StreamProgress, length};
+use super::figures::length;
+use super::stream_progress::StreamProgress;
 use crate::{ServiceTier, Usage, UsageReport};
 
 #[derive(Deserialize)]
@@ -53,7 +54,7 @@ struct ContentDelta<'a> {
     signature: Option<Cow<'a, str>>,
 }
 
-/// The `usage` object, reduced to the members that have a price.
+/// The `usage` object, reduced to the priced members.
 #[derive(Default, Deserialize)]
 pub(super) struct MessagesUsage {
     input_tokens: Option<u64>,
@@ -83,8 +84,8 @@ impl MessagesUsage {
                     self.note(usage, progress);
                 }
             }
-            // The figures count searches only at the end. Counting their blocks charges for them when the stream breaks
-            // off.
+            // The figures count searches only at the end. Counting their blocks charges for searches when the stream
+            // breaks off.
             "content_block_start" => {
                 let searches = |block: &ContentBlock<'_>| {
                     block.kind == "server_tool_use" && block.name.as_deref() == Some("web_search")
@@ -94,7 +95,7 @@ impl MessagesUsage {
             "content_block_delta" => {
                 let Some(delta) = frame.delta else { return };
                 let parts = [&delta.text, &delta.partial_json, &delta.thinking, &delta.signature];
-                // At least one: a delta of a type that is not known here stands for some output as well.
+                // At least one: a delta of an unknown type stands for some output as well.
                 progress.answer_bytes += parts.iter().map(|part| length(part.as_deref())).sum::<u64>().max(1);
             }
             "message_delta" => {
@@ -104,17 +105,17 @@ impl MessagesUsage {
                     progress.is_final |= frame.delta.is_some_and(|delta| delta.stop_reason.is_some());
                 }
             }
-            // Also a stream without a stop reason is complete here, if it had figures at all.
+            // Even without a stop reason the stream is complete here, if it had figures at all.
             "message_stop" => {
                 progress.is_over = true;
                 progress.is_final |= progress.usage.is_some();
             }
-            // Once a stream has begun, its status is 200, and an error can only come as an event.
+            // Once a stream has begun, its status is 200, so an error can arrive only as an event.
             "error" => {
                 progress.failed = true;
                 progress.is_over = true;
             }
-            // Pings, ends of blocks, and events that are not known here.
+            // Pings, ends of blocks, and unknown events.
             _ => {}
         }
     }
@@ -126,8 +127,7 @@ impl MessagesUsage {
         progress.keep_raw(usage);
     }
 
-    /// Merges later figures: they are cumulative, so a present one replaces the earlier one, and a missing one keeps
-    /// it.
+    /// Merges later figures. They are cumulative: a present figure replaces the earlier one, a missing one keeps it.
     fn update(&mut self, newer: Self) {
         self.input_tokens = newer.input_tokens.or(self.input_tokens);
         self.cache_creation_input_tokens = newer.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
@@ -150,7 +150,7 @@ impl MessagesUsage {
         };
         let uses = |tool: &Value| tool.as_u64().unwrap_or(0);
         let tools = || self.server_tool_use.iter().flatten();
-        // Fetching a page costs no more than its tokens. Any other tool has a price that is not known here.
+        // Fetching a page costs only its tokens. Any other tool has an unknown price.
         let uses_unpriced_tool =
             tools().any(|(name, n)| uses(n) > 0 && !["web_search_requests", "web_fetch_requests"].contains(&&**name));
         Usage {
@@ -160,7 +160,7 @@ impl MessagesUsage {
             cache_read_tokens: self.cache_read_input_tokens.unwrap_or(0),
             output_tokens: self.output_tokens.unwrap_or(0),
             web_searches: tools().find(|(name, _)| *name == "web_search_requests").map_or(0, |(_, n)| uses(n)),
-            // An unknown speed is marked as `unpriced` below, which charges the whole hold at least.
+            // An unknown speed is marked `unpriced` below, which charges at least the whole hold.
             tier: speed.unwrap_or_default(),
             in_us: self.inference_geo.as_deref() == Some("us"),
             unpriced: speed.is_none() || uses_unpriced_tool,
@@ -174,7 +174,7 @@ struct MessageResponse<'a> {
     usage: &'a RawValue,
 }
 
-/// `None` when the response contains no complete usage.
+/// Parses the usage of a whole response. `None` when the usage is incomplete.
 pub(super) fn of_response(body: &[u8]) -> Option<(UsageReport, &str)> {
     let raw = serde_json::from_slice::<MessageResponse<'_>>(body).ok()?.usage.get();
     let figures: MessagesUsage = serde_json::from_str(raw).ok()?;
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use crate::Api;
 
-    const STREAM: &str = include_str!("../../tests/transcripts/messages_cache.sse");
+    const STREAM: &str = include_str!("../../tests/transcripts/messages/cache.sse");
 
     fn usage(output_tokens: u64) -> Usage {
         Usage {

@@ -1,69 +1,36 @@
-//! Readers of usage figures: they watch the bytes of a response, and never hold them up or change them.
+//! Usage parsers: they observe the bytes of a response and never delay or change them.
 
 mod chat;
 mod embeddings;
+mod figures;
 mod messages;
 mod responses;
 mod sse;
+mod stream_progress;
 
-use serde_json::value::RawValue;
 use sse::{SseEvent, SseSplitter};
+use stream_progress::StreamProgress;
 
 use super::api::Api;
-use crate::{ServiceTier, Usage, UsageReport};
+use crate::{Usage, UsageReport};
 
 /// Bytes of an answer per output token, for the estimate when a stream breaks off. English has about four, Chinese and
-/// hexadecimal text two to three, so two errs on the side of too many tokens.
+/// hexadecimal text two to three, so two overestimates the tokens.
 const BYTES_PER_TOKEN: u64 = 2;
-/// The longest `usage` object that is kept for the receipt, in bytes. Real ones have a few hundred.
-const MAX_RAW_USAGE: usize = 16 * 1024;
 
-/// A reader of the usage in the stream of one API, however the stream is cut into chunks.
+/// The usage parser for the stream of one API, independent of how the stream is cut into chunks.
 pub struct UsageReader {
     events: SseSplitter,
     format: StreamFormat,
     progress: StreamProgress,
 }
 
-/// The events of an API, with the state that reading them needs.
+/// The event format of an API, with the parser state that it needs.
 enum StreamFormat {
     /// Anthropic sends its figures in several events.
     Messages(messages::MessagesUsage),
     Chat,
     Responses,
-}
-
-/// The knowledge gained from the events so far.
-#[derive(Default)]
-struct StreamProgress {
-    /// The provider's latest figures.
-    usage: Option<Usage>,
-    /// `usage` will not change any more.
-    is_final: bool,
-    /// The provider announced the end of the stream.
-    is_over: bool,
-    /// The provider reported an error in the middle of the stream.
-    failed: bool,
-    /// Bytes of generated text, without their JSON frame.
-    answer_bytes: u64,
-    /// Web searches that the events showed.
-    web_searches: u64,
-    /// The provider's own JSON of the first figures, and of the last where there are several.
-    raw: [Option<String>; 2],
-}
-
-impl StreamProgress {
-    /// Counts an event that cannot be parsed as output, to err on the side of too many tokens.
-    fn add_unparsed(&mut self, bytes: usize) {
-        self.answer_bytes = self.answer_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
-    }
-
-    fn keep_raw(&mut self, figures: &RawValue) {
-        // An oversized object leaves an empty line, so that the order of first and last is kept.
-        let text = if figures.get().len() <= MAX_RAW_USAGE { figures.get() } else { "" };
-        let place = if self.raw[0].is_none() { 0 } else { 1 };
-        self.raw[place] = Some(text.to_owned());
-    }
 }
 
 impl UsageReader {
@@ -102,13 +69,13 @@ impl UsageReader {
         self.progress.is_final && !self.progress.failed
     }
 
-    /// The usage as known now.
+    /// The usage as currently known.
     #[must_use]
     pub fn reading(&self) -> UsageReading {
         let progress = &self.progress;
         let report = match progress.usage {
             Some(usage) if progress.is_final => UsageReport::Final(usage),
-            // A complete stream without figures. What it cost is unknown, so an estimate would be a discount.
+            // A complete stream without figures: its cost is unknown, and an estimate would be a discount.
             None if progress.is_over && !progress.failed => UsageReport::Unreadable,
             usage => {
                 let searches = |usage: Usage| usage.web_searches.max(progress.web_searches);
@@ -127,16 +94,16 @@ impl UsageReader {
     }
 }
 
-/// The usage of a call, as read from its response.
+/// The usage of a call, as parsed from its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageReading {
     pub report: UsageReport,
-    /// The provider's own `usage` objects as JSON, one a line; empty where there are none.
+    /// The provider's own `usage` objects as JSON, one per line; empty without any.
     pub raw_json: String,
 }
 
 impl UsageReading {
-    /// For a call without figures of the provider.
+    /// The reading of a call without figures of the provider.
     #[must_use]
     pub fn without_figures(report: UsageReport) -> Self {
         Self { report, raw_json: String::new() }
@@ -166,7 +133,7 @@ pub fn usage_of_response(api: Api, body: &[u8]) -> UsageReading {
         Api::Responses => responses::of_response(body),
         Api::Embeddings => embeddings::of_response(body),
         Api::Metered { sent: None } => Some((UsageReport::Final(Usage::default()), "")),
-        // Bytes take the place of tokens, see `Api::Metered`.
+        // Bytes replace tokens, see `Api::Metered`.
         Api::Metered { sent: Some(sent) } => {
             let output_tokens = u64::try_from(body.len()).unwrap_or(u64::MAX);
             Some((UsageReport::Final(Usage { input_tokens: sent, output_tokens, ..Usage::default() }), ""))
@@ -174,16 +141,6 @@ pub fn usage_of_response(api: Api, body: &[u8]) -> UsageReading {
     };
     let (report, raw) = read.unwrap_or((UsageReport::Unreadable, ""));
     UsageReading { report, raw_json: raw.to_owned() }
-}
-
-/// The tier that OpenAI served a call in, by its response; older models report none. `None` for a tier that is not
-/// known here.
-fn served_in(service_tier: Option<&str>) -> Option<ServiceTier> {
-    service_tier.map_or(Some(ServiceTier::Standard), ServiceTier::of_openai)
-}
-
-fn length(text: Option<&str>) -> u64 {
-    text.map_or(0, |text| u64::try_from(text.len()).unwrap_or(u64::MAX / 4))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! The usage figures of OpenAI's Responses: part of the response object, which the last event of a stream repeats.
+//! Usage parser for OpenAI's Responses: part of the response object, which the last event of a stream repeats.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{StreamProgress, length, served_in};
+use super::figures::{length, served_in};
+use super::stream_progress::StreamProgress;
 use crate::{Usage, UsageReport};
 
 #[derive(Deserialize)]
@@ -86,14 +87,14 @@ pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
             };
             progress.keep_raw(raw);
             progress.usage = answer.read_usage();
-            // Also for a failed response: figures that it reports are charged.
+            // Also for a failed response: its reported figures are charged.
             progress.is_final = progress.usage.is_some();
         }
         "error" => {
             progress.failed = true;
             progress.is_over = true;
         }
-        // Repetitions of the deltas, progress events, and events that are not known here.
+        // Repetitions of the deltas, progress events, and unknown events.
         _ => {}
     }
 }
@@ -122,7 +123,7 @@ impl ResponseObject<'_> {
     fn read_usage(&self) -> Option<Usage> {
         let figures: ResponsesUsage = serde_json::from_str(self.usage?.get()).ok()?;
         let input = figures.input_tokens_details.unwrap_or_default();
-        // `min` keeps the differences below from underflowing where the provider's figures contradict each other.
+        // `min` prevents an underflow in the differences below when the provider's figures contradict each other.
         let read = input.cached_tokens.unwrap_or(0).min(figures.input_tokens);
         let written = input.cache_write_tokens.unwrap_or(0).min(figures.input_tokens - read);
         let long = input.cache_write_tokens_details.and_then(|d| d.ttl_12h_tokens).unwrap_or(0).min(written);

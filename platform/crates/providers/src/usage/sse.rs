@@ -1,11 +1,12 @@
-//! A parser for server-sent events that yields the data of each event, however the stream is cut into chunks.
+//! A streaming parser of server-sent events (SSE): yields the data of each event, independent of how the stream is cut
+//! into chunks.
 //!
-//! By WHATWG HTML section 9.2.6 a line ends in LF, CR or CRLF, and an empty line ends an event.
+//! In WHATWG HTML section 9.2.6 a line ends in LF, CR or CRLF, and an empty line ends an event.
 
 use memchr::memchr2;
 
 /// The most data of one event that is buffered, in bytes; longer data is only counted. Most events with usage have a
-/// few hundred bytes, but the last one of a Responses stream repeats the whole answer and all tool definitions.
+/// few hundred bytes, but the last event of a Responses stream repeats the whole answer and all tool definitions.
 const MAX_DATA: usize = 8 * 1024 * 1024;
 
 /// A server-sent event.
@@ -21,13 +22,13 @@ pub enum SseEvent<'a> {
 pub struct SseSplitter {
     /// The buffered start of an incomplete line.
     line: Vec<u8>,
-    /// Bytes of that line beyond the buffer.
+    /// Bytes of that line beyond the buffer's limit.
     dropped: usize,
     /// The `data:` lines of the current event, joined by LF.
     data: Vec<u8>,
     has_data: bool,
     dropped_data: usize,
-    /// The last chunk ended in CR. A LF at the start of the next one belongs to the same line ending.
+    /// Whether the last chunk ended in CR. A LF at the start of the next chunk then belongs to the same line ending.
     after_cr: bool,
 }
 
@@ -53,7 +54,7 @@ impl SseSplitter {
             } else if let Some(data) = data_of(line).filter(|data| !self.has_data && data.len() <= MAX_DATA)
                 && let Some(after) = rest.strip_prefix(b"\n")
             {
-                // The fast path for the usual event: a single line that lies in this chunk whole, so it is not copied.
+                // Fast path for the usual event: a single line that is complete in this chunk is not copied.
                 rest = after;
                 each(SseEvent::Data(data));
             } else {
@@ -82,7 +83,7 @@ impl SseSplitter {
     }
 
     fn end_line(&mut self, each: &mut impl FnMut(SseEvent<'_>)) {
-        // The buffer is taken out and put back, so that it is allocated once for the whole stream.
+        // The buffer is taken out and put back, so that it is allocated once per stream.
         let mut line = std::mem::take(&mut self.line);
         let dropped = std::mem::take(&mut self.dropped);
         self.take_line(&line, dropped, each);
@@ -93,14 +94,13 @@ impl SseSplitter {
     fn take_line(&mut self, line: &[u8], dropped: usize, each: &mut impl FnMut(SseEvent<'_>)) {
         if line.is_empty() {
             self.end_event(each);
-        // Comments and the fields `event`, `id` and `retry` are ignored: both providers repeat the type within the
-        // data.
+        // Comments and the fields `event`, `id` and `retry` are ignored: both providers repeat the type in the data.
         } else if let Some(value) = data_of(line) {
             if self.has_data {
                 self.data.push(b'\n');
             }
             self.has_data = true;
-            // Once the event is too long, only its length matters.
+            // Once the event is too long, only its length is tracked.
             if dropped > 0 || self.data.len() + value.len() > MAX_DATA {
                 self.dropped_data += value.len() + dropped;
             } else {

@@ -22,7 +22,7 @@ pub use receipts::{
     forget_receipts, head, latest_receipts, numbers_of_month, receipt, receipts_before, receipts_in,
     receipts_to_reprice, rows_after,
 };
-pub use rows::{ReceiptRow, UnreadableReceipt};
+pub use rows::ReceiptRow;
 pub use sums::{SpendIncrements, add_spent};
 
 /// Rows in one statement: enough that its own share is small. PostgreSQL takes 65,535 values in one.

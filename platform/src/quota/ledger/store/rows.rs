@@ -3,8 +3,7 @@
 use sea_orm::{QueryResult, Value};
 
 use super::super::entities::receipts::{Column as Of, Entity, Model};
-use super::super::receipt::Receipt;
-use crate::db::{AccountId, HoldId};
+use super::super::receipt::{Receipt, UnreadableReceipt};
 use crate::error::{Error, Result};
 use crate::quota::entities::parse;
 
@@ -12,15 +11,6 @@ use crate::quota::entities::parse;
 pub enum ReceiptRow {
     Receipt(Box<Receipt>),
     Unreadable(UnreadableReceipt),
-}
-
-/// A row that is no receipt: a day that is none, a text in place of a number. The columns that can be read.
-#[derive(Clone, Debug)]
-pub struct UnreadableReceipt {
-    pub id: Option<HoldId>,
-    pub account: Option<AccountId>,
-    pub seq: Option<i64>,
-    pub hash: Option<String>,
 }
 
 impl ReceiptRow {

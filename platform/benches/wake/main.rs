@@ -1,14 +1,10 @@
 //! How long a request to a sleeping instance takes at the edge, beside what the Docker Engine alone takes for the same
 //! container in the same run: `scripts/bench wake`.
 
-#[path = "wake/bench_platform.rs"]
 mod bench_platform;
-#[path = "wake/engine.rs"]
 mod engine;
-#[path = "wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other bench too")]
 mod figures;
-#[path = "wake/people.rs"]
 mod people;
 
 use std::path::Path;

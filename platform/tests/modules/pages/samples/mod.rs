@@ -2,6 +2,7 @@
 
 mod prices;
 mod spend;
+mod webhooks;
 
 use askama::Template;
 use berth::clock::Timestamp;
@@ -9,7 +10,7 @@ use berth::edge::pages::{MessagePage, WaitingPage};
 use berth::http::format::{self, Moment};
 use berth::http::problem::ErrorPage;
 use berth::instances::{
-    AwakeLedger, Cause, DeclaredJob, Fact, InstanceStatus, LastWork, OpenWork, WakeStage, Wish, Work,
+    AwakeReport, Cause, DeclaredJob, Fact, InstanceStatus, LastWork, OpenWork, WakeStage, Wish, Work,
 };
 use berth::web::account_deletion::{DeleteAccountPage, DeletionScheduledPage, DeletionStartedPage};
 use berth::web::admin::users::{InstanceCell, UserRow, UsersPage};
@@ -27,10 +28,6 @@ use berth::web::sharing::page::{ShareForm, ShareRow, SharingPage};
 use berth::web::sign_up::page::{HandlePage, SignUpCodePage, SignUpPasskeyPage, SignUpRecoveryCodesPage, WelcomePage};
 use berth::web::sign_up::qr_code::QrPath;
 use berth::web::usage::usage_card::{ModelUsageView, UsageCardView};
-use berth::web::webhooks::alarms::AlarmRow;
-use berth::web::webhooks::card::WebhooksCard;
-use berth::web::webhooks::delivery_view::DeliveryRow;
-use berth::web::webhooks::page::WebhooksPage;
 use berth::webhooks::InboxCounts;
 
 const NOON: i64 = 1_795_183_329_000;
@@ -67,8 +64,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("receipt-under-own-key-unknown", spend::receipt_under_own_key(None)),
         ("own-keys", spend::own_keys(true)),
         ("own-keys-none", spend::own_keys(false)),
-        ("webhooks", webhooks(true)),
-        ("webhooks-empty", webhooks(false)),
+        ("webhooks", webhooks::page(true)),
+        ("webhooks-empty", webhooks::page(false)),
         ("sharing", sharing(true)),
         ("sharing-empty", sharing(false)),
         ("domains", domains(true)),
@@ -228,7 +225,7 @@ fn dashboard(status: &InstanceStatus, spent: i64, held: i64) -> String {
             models: if spent == 0 { Vec::new() } else { models.map(model).into() },
         },
         alerts: if spent == 5_000_000_000 { spend::alerts() } else { Vec::new() },
-        webhooks: webhooks_card(spent > 0),
+        webhooks: webhooks::card(spent > 0),
         shares: usize::from(spent > 0) * 3,
         port: String::new(),
         domains: if spent > 0 { vec!["docs.alice.org".into()] } else { Vec::new() },
@@ -248,64 +245,6 @@ fn ports(some: bool) -> PortsView {
         open: open.into_iter().map(|port| OpenPort { port, url: Some(url(port)) }).collect(),
         path: "https://alice.example.com/_port/".into(),
     }
-}
-
-fn delivery(what: &str, lamp: &'static str, outcome: &str, when: &'static str) -> DeliveryRow {
-    let (what, outcome) = (what.into(), outcome.into());
-    DeliveryRow { id: "1".into(), what, lamp, outcome, when, at: Moment(Timestamp(NOON)) }
-}
-
-fn webhooks_card(some: bool) -> WebhooksCard {
-    if !some {
-        return WebhooksCard { paths: 0, alarms: 0, counts: InboxCounts::default(), latest: Vec::new() };
-    }
-    let latest = vec![
-        delivery("POST /hooks/stripe", "trouble", "37 attempts, last: 500", "dead letter since"),
-        delivery("POST /hooks/github", "awake", "accepted with 204", "delivered"),
-    ];
-    WebhooksCard { paths: 2, alarms: 1, counts: InboxCounts { waiting: 3, dead_letters: 1, bytes: 41_000 }, latest }
-}
-
-fn webhooks(some: bool) -> String {
-    let mut page = WebhooksPage {
-        head: head("alice"),
-        instance_origin: "https://alice.example.com".into(),
-        typed: String::new(),
-        note: String::new(),
-        paths: Vec::new(),
-        max_paths: 8,
-        may_open: true,
-        stored_kib: "0".into(),
-        counts: InboxCounts::default(),
-        undelivered: Vec::new(),
-        delivered: Vec::new(),
-        alarms: Vec::new(),
-    };
-    if some {
-        let at = Moment(Timestamp(NOON));
-        let alarm = |name: &str, cron: &str, path: &str| AlarmRow {
-            name: name.into(),
-            cron: cron.into(),
-            path: path.into(),
-            next: at,
-        };
-        page.typed = "hooks".into();
-        page.note = "A path begins with a slash and goes on, such as /hooks/github.".into();
-        page.paths = vec!["/hooks/github".into(), "/hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg".into()];
-        page.counts = InboxCounts { waiting: 2, dead_letters: 1, bytes: 1_300_000 };
-        page.stored_kib = format::grouped(1270);
-        page.undelivered = vec![
-            delivery("POST /hooks/stripe", "trouble", "37 attempts, last: 500", "dead letter since"),
-            delivery("POST /hooks/github", "moving", "1 attempt, last: closed the connection", "next attempt"),
-            delivery("Alarm nightly to /alarm", "moving", "no attempt yet", "arrived"),
-        ];
-        page.delivered = vec![
-            delivery("POST /hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg", "awake", "accepted with 204, attempt 2", "delivered"),
-            delivery("Alarm morning", "awake", "it woke", "delivered"),
-        ];
-        page.alarms = vec![alarm("nightly", "30 3 * * MON-FRI", "/alarm"), alarm("renew-certificate", "", "")];
-    }
-    html(&page)
 }
 
 fn sharing(some: bool) -> String {
@@ -390,12 +329,12 @@ fn minutes(ago: i64) -> Timestamp {
     Timestamp(NOON - ago * 60_000)
 }
 
-/// The awake ledger of an instance that is busy, or idle.
-fn ledger(busy: bool) -> AwakeLedger {
+/// The awake report of an instance that is busy, or idle.
+fn ledger(busy: bool) -> AwakeReport {
     let open = |work, count, holds| OpenWork { work, count, since: minutes(4), holds, moved_at: minutes(1) };
     let open = vec![open(Work::Request, 1, true), open(Work::AiCall, 2, true), open(Work::Socket, 1, false)];
     let jobs = vec![DeclaredJob { name: "nightly-build".into(), since: minutes(30), until: minutes(-90) }];
-    AwakeLedger {
+    AwakeReport {
         open: if busy { open } else { Vec::new() },
         jobs: if busy { jobs } else { Vec::new() },
         idle_since: minutes(6),

@@ -1,10 +1,9 @@
-//! What Berth costs while nobody does anything: 1,000 accounts and 200 real containers of which most sleep, and a round over
-//! 5,000 instances on the fake host: `scripts/bench scale`.
+//! The idle cost of Berth: 1,000 accounts and 200 real containers of which most sleep, and a round
+//! over 5,000 instances on the fake host: `scripts/bench scale`.
 
-#[path = "wake/figures.rs"]
+#[path = "../wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other bench too")]
 mod figures;
-#[path = "scale/processes.rs"]
 mod processes;
 
 use std::path::Path;
@@ -31,7 +30,8 @@ const CONTAINERS: u32 = 200;
 /// Of the containers, these are frozen in the end, and these awake; the others are stopped.
 const FROZEN: usize = 10;
 const AWAKE: usize = 5;
-/// How long the two processes are watched while nobody does anything: two of the rounds in which everything is compared.
+/// How long the two idle processes are observed: two of the rounds in which everything is
+/// compared.
 const WATCHED: Duration = Duration::from_secs(60);
 /// After the last of the preparations.
 const QUIET: Duration = Duration::from_secs(5);

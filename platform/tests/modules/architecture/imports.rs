@@ -1,0 +1,340 @@
+//! Imports of a Rust source: the paths that its `use` declarations and its code name, and what they resolve to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::sources::Source;
+use super::tokens::{Token, closing, code_tokens, starts_with};
+
+/// A module's path from the root of its crate; empty for the root.
+pub type ModulePath = Vec<String>;
+
+/// A path as a source names it.
+#[derive(Clone, Debug)]
+struct NamedPath {
+    /// The module in which it stands, inline modules included.
+    base: ModulePath,
+    segments: Vec<String>,
+    role: PathRole,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum PathRole {
+    /// `use PATH as NAME`; without `as`, the name is the last segment's.
+    Import { name: String, visibility: Visibility },
+    /// `use PATH::*`.
+    Glob { visibility: Visibility },
+    /// In an expression, a type or a pattern.
+    Code,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visibility {
+    Private,
+    Public,
+}
+
+/// One source as the resolution of names sees it.
+struct ModuleFile {
+    paths: Vec<NamedPath>,
+    /// The names of the items that it defines.
+    items: BTreeSet<String>,
+}
+
+/// The sources of one crate, by module path.
+pub struct CrateTree(BTreeMap<ModulePath, ModuleFile>);
+
+/// An import of one file by another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Import {
+    pub from: ModulePath,
+    pub to: ModulePath,
+    /// The path by which it is named.
+    pub by: String,
+}
+
+impl CrateTree {
+    /// `sources` by their paths below the crate's `src`.
+    pub fn new<'a>(sources: impl IntoIterator<Item = &'a Source>) -> Self {
+        let file = |source: &Source| {
+            let module = module_path(&source.path);
+            let code = code_tokens(&source.text);
+            let (paths, items) = (named_paths(&code, &module), items(&code));
+            (module, ModuleFile { paths, items })
+        };
+        let mut files: BTreeMap<ModulePath, ModuleFile> = sources.into_iter().map(file).collect();
+        // `main.rs` beside a `lib.rs` is a crate of its own.
+        if !files.contains_key(&ModulePath::new())
+            && let Some(main) = files.remove(&["main".to_owned()][..])
+        {
+            files.insert(ModulePath::new(), main);
+        }
+        Self(files)
+    }
+
+    /// The imports of files by others. A re-export leads to the file that defines the item, and is no import itself.
+    pub fn imports(&self) -> Vec<Import> {
+        let mut found = Vec::new();
+        for (from, file) in &self.0 {
+            for path in file.paths.iter().filter(|path| !path.is_re_export()) {
+                let Some(absolute) = self.absolute(from, path) else { continue };
+                // A module that is imported by its name counts by what the code then takes from it.
+                if matches!(path.role, PathRole::Import { .. }) && self.0.contains_key(&absolute) {
+                    continue;
+                }
+                let Some(to) = self.resolve(&absolute, 0).filter(|to| to != from) else { continue };
+                found.push(Import { from: from.clone(), to, by: path.segments.join("::") });
+            }
+        }
+        found
+    }
+
+    /// `path` from the root of the crate; `None` when it leads out of the crate, or is a local name.
+    fn absolute(&self, file: &ModulePath, path: &NamedPath) -> Option<ModulePath> {
+        if let Some(absolute) = path.rooted() {
+            return Some(absolute);
+        }
+        let (first, rest) = path.segments.split_first()?;
+        let child = [path.base.as_slice(), std::slice::from_ref(first)].concat();
+        let module = if self.0.contains_key(&child) {
+            child
+        } else if path.role == PathRole::Code {
+            self.binding(file, first)?
+        } else {
+            // An import that begins with none of these names another crate.
+            return None;
+        };
+        Some([&module, rest].concat())
+    }
+
+    /// The absolute path that `name` is imported from in `file`.
+    fn binding(&self, file: &ModulePath, name: &str) -> Option<ModulePath> {
+        let import = self.0[file].paths.iter().find(|path| path.binds(name))?;
+        self.absolute(file, import)
+    }
+
+    /// The file that defines the item at the absolute `path`; `None` when it comes from another crate.
+    fn resolve(&self, path: &[String], depth: usize) -> Option<ModulePath> {
+        let mut module = ModulePath::new();
+        for (at, segment) in path.iter().enumerate() {
+            let child = [module.as_slice(), std::slice::from_ref(segment)].concat();
+            if self.0.contains_key(&child) {
+                module = child;
+                continue;
+            }
+            let Some(file) = self.0.get(&module) else { break };
+            // Imports that lead in a circle do not compile; the bound is for made-up sources.
+            if depth < 8 && !file.items.contains(segment) {
+                if file.paths.iter().any(|path| path.binds(segment)) {
+                    let target = self.binding(&module, segment)?;
+                    return self.resolve(&[&target, &path[at + 1..]].concat(), depth + 1);
+                }
+                if let Some(target) = self.glob_with(&module, segment) {
+                    return self.resolve(&[&target, &path[at..]].concat(), depth + 1);
+                }
+            }
+            break;
+        }
+        self.0.contains_key(&module).then_some(module)
+    }
+
+    /// The module that `file` imports everything from and that defines `name`.
+    fn glob_with(&self, file: &ModulePath, name: &str) -> Option<ModulePath> {
+        let globs = self.0[file].paths.iter().filter(|path| matches!(path.role, PathRole::Glob { .. }));
+        let modules = globs.filter_map(|path| self.absolute(file, path));
+        modules.into_iter().find(|module| self.0.get(module).is_some_and(|file| file.items.contains(name)))
+    }
+}
+
+impl NamedPath {
+    /// The path from the root of the crate, if it begins with `crate`, `self` or `super`.
+    fn rooted(&self) -> Option<ModulePath> {
+        let mut module = self.base.clone();
+        let mut segments = self.segments.as_slice();
+        match segments.first()?.as_str() {
+            "crate" => {
+                module.clear();
+                segments = &segments[1..];
+            }
+            "self" | "super" => {
+                while let Some((first, rest)) = segments.split_first().filter(|(s, _)| *s == "self" || *s == "super") {
+                    if first == "super" {
+                        module.pop();
+                    }
+                    segments = rest;
+                }
+            }
+            _ => return None,
+        }
+        Some([&module, segments].concat())
+    }
+
+    fn binds(&self, wanted: &str) -> bool {
+        matches!(&self.role, PathRole::Import { name, .. } if name == wanted)
+    }
+
+    fn is_re_export(&self) -> bool {
+        let (PathRole::Import { visibility, .. } | PathRole::Glob { visibility }) = &self.role else { return false };
+        *visibility == Visibility::Public
+    }
+}
+
+/// The first segments of the paths by which `source` names its own crate from the root or from where it stands.
+pub fn own_crate_segments(source: &Source) -> BTreeSet<String> {
+    let paths = named_paths(&code_tokens(&source.text), &module_path(&source.path));
+    paths.iter().filter_map(NamedPath::rooted).filter_map(|path| path.into_iter().next()).collect()
+}
+
+/// The module of a source: `a/b/mod.rs` and `a/b.rs` are `a::b`.
+fn module_path(path: &str) -> ModulePath {
+    let path = path.strip_suffix(".rs").unwrap_or(path);
+    let mut segments: ModulePath = path.split('/').map(str::to_owned).collect();
+    if segments.last().is_some_and(|last| last == "mod") || segments == ["lib"] {
+        segments.pop();
+    }
+    segments
+}
+
+/// The items that the code defines, those of inline modules included.
+fn items(code: &[Token<'_>]) -> BTreeSet<String> {
+    let keywords = ["fn", "struct", "enum", "union", "trait", "type", "const", "static", "macro_rules"];
+    let pairs = code.windows(2).filter(|pair| keywords.iter().any(|keyword| pair[0].is(keyword)) && pair[1].is_word());
+    pairs.map(|pair| pair[1].text.to_owned()).collect()
+}
+
+/// Every path of the code of `module`.
+fn named_paths(code: &[Token<'_>], module: &ModulePath) -> Vec<NamedPath> {
+    let (mut found, mut base, mut at) = (Vec::new(), module.clone(), 0);
+    // The positions at which inline modules end.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut visibility = Visibility::Private;
+    while at < code.len() {
+        while ends.last() == Some(&at) {
+            ends.pop();
+            base.pop();
+        }
+        let is_inline_module = starts_with(&code[at..], &["mod"]) && code.get(at + 2).is_some_and(|t| t.is("{"));
+        if code[at].is("pub") {
+            // The path in `pub(in crate::a)` is no import.
+            at = if code.get(at + 1).is_some_and(|t| t.is("(")) { closing(code, at + 1) } else { at + 1 };
+            visibility = Visibility::Public;
+            continue;
+        } else if is_inline_module {
+            base.push(code[at + 1].text.to_owned());
+            ends.push(closing(code, at + 2) - 1);
+            at += 3;
+        } else if code[at].is("use") && code.get(at + 1).is_some_and(|t| t.is_word() || t.is("::") || t.is("{")) {
+            let end = (at..code.len()).find(|at| code[*at].is(";")).unwrap_or(code.len());
+            use_tree(&code[at + 1..end], &[], &mut |segments, role| {
+                found.push(NamedPath { base: base.clone(), segments, role: role(visibility) });
+            });
+            at = end;
+        } else {
+            let segments = path_at(code, at);
+            at += (segments.len() * 2).max(2) - 1;
+            if segments.len() > 1 {
+                found.push(NamedPath { base: base.clone(), segments, role: PathRole::Code });
+            }
+        }
+        visibility = Visibility::Private;
+    }
+    found
+}
+
+/// The segments of the path that begins at `at`: none where a path goes on, or where no word stands.
+fn path_at(code: &[Token<'_>], at: usize) -> Vec<String> {
+    let mut segments = Vec::new();
+    let goes_on = at > 0 && code[at - 1].is("::");
+    for (index, token) in code[at..].iter().enumerate() {
+        let fits = if index % 2 == 0 { token.is_word() } else { token.is("::") };
+        if goes_on || !fits {
+            break;
+        }
+        if index % 2 == 0 {
+            segments.push(token.text.to_owned());
+        }
+    }
+    segments
+}
+
+type MakeRole = Box<dyn Fn(Visibility) -> PathRole>;
+
+/// Reports every path of a `use` tree, with lists in braces taken apart.
+fn use_tree(tree: &[Token<'_>], prefix: &[String], report: &mut dyn FnMut(Vec<String>, MakeRole)) {
+    let mut segments = prefix.to_vec();
+    let mut at = usize::from(starts_with(tree, &["::"]));
+    while let Some(token) = tree.get(at) {
+        if token.is("{") {
+            for branch in branches(&tree[at + 1..closing(tree, at) - 1]) {
+                use_tree(branch, &segments, report);
+            }
+            return;
+        } else if token.is("*") {
+            report(segments, Box::new(|visibility| PathRole::Glob { visibility }));
+            return;
+        } else if token.is("as") {
+            break;
+        } else if token.is_word() {
+            segments.push(token.text.to_owned());
+        }
+        at += 1;
+    }
+    // `a::{self}` is `a`; a path that is `self` alone does not occur.
+    if segments.len() > 1 && segments.last().is_some_and(|last| last == "self") {
+        segments.pop();
+    }
+    let alias = tree.get(at + 1).filter(|_| tree.get(at).is_some_and(|t| t.is("as"))).map(|t| t.text.to_owned());
+    if let Some(name) = alias.or_else(|| segments.last().cloned()) {
+        report(segments, Box::new(move |visibility| PathRole::Import { name: name.clone(), visibility }));
+    }
+}
+
+/// The branches of a list in braces.
+fn branches<'a, 'b>(list: &'a [Token<'b>]) -> Vec<&'a [Token<'b>]> {
+    let (mut found, mut begin, mut at) = (Vec::new(), 0, 0);
+    while at < list.len() {
+        if list[at].is(",") {
+            found.push(&list[begin..at]);
+            begin = at + 1;
+        }
+        at = if list[at].is("{") { closing(list, at) } else { at + 1 };
+    }
+    found.push(&list[begin..]);
+    found.retain(|branch| !branch.is_empty());
+    found
+}
+
+fn arrows(sources: &[(&str, &str)]) -> Vec<String> {
+    let sources: Vec<Source> = sources.iter().map(|(path, text)| Source::new(path, text)).collect();
+    let tree = CrateTree::new(&sources);
+    tree.imports().into_iter().map(|i| format!("{} -> {}", i.from.join("/"), i.to.join("/"))).collect()
+}
+
+#[test]
+fn nested_lists_and_relative_paths_are_imports() {
+    let found = arrows(&[
+        ("a/mod.rs", "mod b;\nmod c;\nfn f() { c::g() }"),
+        ("a/b.rs", "use crate::{d::{self, D}, a::c as other};\nfn h() { other::g(); super::f(); }"),
+        ("a/c.rs", "pub fn g() {}\n#[cfg(test)]\nmod tests { use crate::d::D; }"),
+        ("d.rs", "pub struct D; // crate::a::f"),
+    ]);
+    assert_eq!(found, ["a -> a/c", "a/b -> d", "a/b -> a/c", "a/b -> a"]);
+}
+
+#[test]
+fn a_re_export_leads_to_the_file_that_defines_the_item() {
+    let found = arrows(&[
+        ("lib.rs", "pub use other_crate::clock;"),
+        ("a/mod.rs", "mod b;\nmod c;\npub use b::B as Renamed;\npub(super) use c::*;"),
+        ("a/b.rs", "pub struct B;\npub(in crate::d) struct Other;"),
+        ("a/c.rs", "pub struct C;"),
+        ("d.rs", "use crate::a::{self, Renamed};\nuse crate::clock::Clock;\nfn f(_: a::C) {}"),
+    ]);
+    assert_eq!(found, ["d -> a/b", "d -> a/c"]);
+}
+
+#[test]
+fn an_inline_module_is_part_of_its_file() {
+    let found =
+        arrows(&[("a.rs", "mod rows { use super::f; use super::super::b::B; }\nfn f() {}"), ("b.rs", "struct B;")]);
+    assert_eq!(found, ["a -> b"]);
+}
