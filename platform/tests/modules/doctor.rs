@@ -52,7 +52,11 @@ async fn versions_with_known_holes_and_fallen_walls_are_named() {
 
 #[tokio::test]
 async fn money_and_certificates_are_checked_also_where_the_platform_cannot_start() {
-    let platform = TestModules::with(databases::sqlite().await, &[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "50")]).await;
+    let platform = TestModules::with(
+        databases::sqlite().await,
+        &[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "50")],
+    )
+    .await;
     let tx = platform.db.begin().await.unwrap();
     for statement in [
         "DROP TABLE alarms",
