@@ -14,6 +14,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use registration::DOCTOR_SUBJECT;
 pub use rules::BudgetUsage;
 use rules::WeeklyBudget;
 

@@ -128,9 +128,13 @@ pub async fn booked(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<Bo
         .into_model::<Row>()
         .all(db)
         .await?;
-    let plain = |Row { day, provider, model, amount_nanodollars }| {
-        Ok(BookedSpend { day: parse(&day)?, provider, model, amount_nanodollars })
+    let plain = |Row { day, provider, model, amount_nanodollars }| match parse(&day) {
+        Ok(day) => Some(BookedSpend { day, provider, model, amount_nanodollars }),
+        Err(error) => {
+            tracing::error!(day, provider, model, ?error, "spending on a day that is none is left out");
+            None
+        }
     };
     // A provider bills the operator nothing for calls under people's own keys, at whichever model.
-    rows.into_iter().filter(|row| row.amount_nanodollars != 0).map(plain).collect()
+    Ok(rows.into_iter().filter(|row| row.amount_nanodollars != 0).filter_map(plain).collect())
 }
