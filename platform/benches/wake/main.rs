@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
-use berth::clock::Clock;
 use berth::instances::Fact;
+use berth_ground::clock::Clock;
 
 use self::bench_platform::BenchPlatform;
 use self::engine::Engine;

@@ -13,11 +13,10 @@ use std::time::Duration;
 pub use ai_calls::{CallLimits, ProviderSettings, UnknownModels};
 pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
 pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
+use berth_net::hosts::Hosts;
 pub use parsers::parse_dollars;
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
 use zeroize::Zeroizing;
-
-use crate::hosts::Hosts;
 
 /// The validated settings of the platform.
 #[derive(Clone)]

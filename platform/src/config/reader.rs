@@ -3,12 +3,12 @@
 use std::num::NonZeroU32;
 
 use berth_ground::settings::SettingsReader;
+use berth_net::hosts::Hosts;
 use zeroize::Zeroizing;
 
 use super::ai_calls::{CallLimits, ProviderSettings, UnknownModels};
 use super::parsers::{may_be_sent_a_key, parse_dollars};
 use super::providers::Providers;
-use crate::hosts::Hosts;
 
 /// The weekly limit of certificates; `None` with our own CA, which has no rate limit, and with a wildcard certificate,
 /// which covers all names.

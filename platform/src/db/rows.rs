@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use berth_ground::error::{Error, Result};
 
 /// The rows of `select` as `parse` reads them, in their order, without those that cannot be parsed.
 ///

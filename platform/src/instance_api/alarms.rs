@@ -6,6 +6,8 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, put};
 use axum::{Json, Router};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,8 +15,6 @@ use super::api_error::ApiError;
 use super::calling_instance::CallingInstance;
 use crate::alarms::{MAX_ALARMS, Schedule, moment};
 use crate::app::App;
-use crate::clock::Timestamp;
-use crate::error::Error;
 use crate::http::alarm_view::view;
 use crate::http::list::ListView;
 use crate::http::problem::Problem;

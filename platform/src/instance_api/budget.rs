@@ -7,12 +7,12 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use berth_ground::error::Error;
 use serde::Serialize;
 
 use super::api_error::ApiError;
 use super::calling_instance::CallingInstance;
 use crate::app::App;
-use crate::error::Error;
 use crate::http::format::{about, at_least, day};
 use crate::http::problem::{Problem, method_not_allowed};
 use crate::quota::reports::{AccountBudget, ModelSpend, RateLimitView};

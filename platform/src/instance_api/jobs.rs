@@ -6,13 +6,13 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, put};
 use axum::{Json, Router};
+use berth_ground::error::Error;
 use bytes::Bytes;
 use serde::Deserialize;
 
 use super::api_error::ApiError;
 use super::calling_instance::CallingInstance;
 use crate::app::App;
-use crate::error::Error;
 use crate::http::list::ListView;
 use crate::http::problem::method_not_allowed;
 use crate::instances::{DeclaredJob, MAX_JOBS};

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_ground::error::{Error, Result};
+
 use super::work::{DeclaredJob, Work};
 use super::{Instance, Instances, store};
-use crate::error::{Error, Result};
 
 /// Maximum number of running jobs of one instance.
 pub const MAX_JOBS: usize = 16;

@@ -7,13 +7,13 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_containers::ContainerState;
+use berth_ground::error::{Error, Result};
 
 use super::rules::{Cause, Wish};
 use super::wishes::ALL_WISHES;
 use super::{Instances, store};
-use crate::containers::ContainerState;
 use crate::db::{AccountId, InstanceId, Tx};
-use crate::error::{Error, Result};
 
 /// Quarantine of a deleted instance's slot, and with it of its address: longer than any traffic to the old address can
 /// still be in transit.

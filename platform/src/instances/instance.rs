@@ -6,6 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use berth_containers::Slot;
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::handle::Handle;
 use tokio::sync::watch;
 
 use super::rules::{
@@ -16,10 +19,7 @@ use super::store::{InstanceRecord, UpgradeProgress, WishRecord};
 use super::work::DeclaredJob;
 use super::work_tally::WorkTally;
 use super::{InstanceSettings, InstanceStatus, PortList};
-use crate::clock::{Clock, Timestamp};
-use crate::containers::Slot;
 use crate::db::{AccountId, InstanceId};
-use crate::handle::Handle;
 
 /// An instance: one account's container, volume, hostname and address.
 pub struct Instance {

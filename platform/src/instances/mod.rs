@@ -31,6 +31,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use berth_containers::{ContainerHost, SLOTS_PER_BRIDGE, Slot};
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+use berth_net::hosts::Hosts;
 pub use declared_jobs::MAX_JOBS;
 pub use deletion::MarkOutcome;
 pub use in_flight::{TrafficFlow, WorkInFlight};
@@ -45,13 +50,8 @@ pub use upgrade::UpgradeOutcome;
 pub use work::{DeclaredJob, LastWork, Work};
 pub use work_tally::{AwakeReport, OpenWork};
 
-use crate::clock::Clock;
 use crate::config::{Config, InstanceSize};
-use crate::containers::{ContainerHost, SLOTS_PER_BRIDGE, Slot};
 use crate::db::{AccountId, Db, InstanceId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
-use crate::hosts::Hosts;
 
 /// The instances module. Cheap to clone: clones share one cache of instances and one reconciler.
 #[derive(Clone)]

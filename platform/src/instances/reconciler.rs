@@ -12,14 +12,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_containers::{ContainerState, ObservedContainer, ObservedInstance};
+use berth_ground::clock::Timestamp;
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::instance::InstanceState;
 use super::rules::{ContainerPhase, ContainerRenewal, Fact, ObservedState};
 use super::{Instance, Instances};
-use crate::clock::Timestamp;
-use crate::containers::{ContainerState, ObservedContainer, ObservedInstance};
 use crate::db::InstanceId;
 
 /// Interval of the full resync: every instance is compared with the state observed on the host, in case an event was

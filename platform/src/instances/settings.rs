@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use berth_ground::error::{Error, Result};
+
 use super::rules::SleepPolicy;
 use super::{Inner, Instance, InstanceSettings, Instances, PortList, store};
-use crate::error::{Error, Result};
 
 impl Instances {
     /// Replaces the settings. A new image or size applies at the next start, new idle timeouts at once.

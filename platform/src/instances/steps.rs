@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use berth_containers::{ContainerSpec, HostError};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
+use berth_ground::secrets::Token;
+
 use super::rules::{
     self, Cause, ContainerPhase, ContainerRenewal, Fact, NextStep, ObservedState, WakeStage, Wish, decide,
 };
 use super::store::{FactRecord, UpgradeProgress};
 use super::{Instance, InstanceSettings, Instances, readiness, store};
-use crate::clock::Timestamp;
-use crate::containers::{ContainerSpec, HostError};
-use crate::error::Error;
-use crate::secrets::Token;
 
 /// Maximum number of steps in one pass, more than any path of [`decide`] needs. It prevents a livelock when the
 /// observed state changes faster than steps can follow.

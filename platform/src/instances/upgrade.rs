@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
+use berth_containers::{ContainerState, HostError, ObservedInstance};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
+
 use super::reconciler::renewal;
 use super::rules::{ContainerRenewal, Fact};
 use super::steps::StepFailure;
 use super::store::{self, UpgradeProgress};
 use super::{Instance, Instances};
-use crate::clock::Timestamp;
-use crate::containers::{ContainerState, HostError, ObservedInstance};
 use crate::db::InstanceId;
-use crate::error::Error;
 
 /// The outcome of an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]

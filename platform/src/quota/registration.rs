@@ -1,10 +1,10 @@
 //! Registration of the quota: alerts are told, old receipts are deleted, and `doctor` checks that the sums agree.
 
 use async_trait::async_trait;
+use berth_ground::error::Result;
 
 use super::{Quota, ledger};
 use crate::db::Db;
-use crate::error::Result;
 use crate::instances::Instances;
 use crate::modules::{Finding, Module, Modules, ScheduledWork};
 use crate::webhooks::Webhooks;

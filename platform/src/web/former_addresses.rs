@@ -2,10 +2,10 @@
 
 use axum::http::Uri;
 use axum::response::Redirect;
+use berth_ground::error::Error;
 
 use super::access::AccessLevel::Public;
 use super::route::{Route, get};
-use crate::error::Error;
 use crate::http::problem::HandlerResult;
 
 /// Former addresses and present ones. What follows a former address, and the query, stays.

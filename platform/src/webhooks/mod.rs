@@ -33,6 +33,9 @@ use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use attempts::DueDeliveries;
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
+use berth_ground::secrets::Token;
 pub use delivery::{DeliveryAttempt, DeliveryId, DeliveryState, DeliveryView, WebhookDelivery, WebhookRequest};
 pub use enqueue::{AlarmDelivery, IntakeError, UncommittedDelivery};
 use inbox::Inboxes;
@@ -44,10 +47,7 @@ pub use rules::{
 };
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::{Error, Result};
-use crate::secrets::Token;
 
 /// The inboxes of all instances. Cheap to clone.
 #[derive(Clone)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth::app::App;
-use berth::clock::Clock;
 use berth::config::ContainerConfig;
-use berth::containers::ContainerHost as _;
 use berth::instances::{Fact, Work};
+use berth_containers::ContainerHost as _;
+use berth_ground::clock::Clock;
 
 use berth_testing::container_hosts::{self, ContainerHosts};
 use berth_testing::fake_platform::until;

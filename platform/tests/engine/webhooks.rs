@@ -7,12 +7,12 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use berth::alarms::Schedule;
-use berth::clock::Clock;
 use berth::config::ContainerConfig;
-use berth::containers::ContainerHost as _;
 use berth::edge::WebhookDispatcher;
 use berth::instances::{Cause, Fact, Wish};
 use berth::webhooks::{DeliveryState, PathSuffix};
+use berth_containers::ContainerHost as _;
+use berth_ground::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use berth_testing::container_hosts::{self, ContainerHosts};

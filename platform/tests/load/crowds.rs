@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth::containers::ContainerHost as _;
-use berth::containers::fake::{HoldPoint, Verb};
 use berth::instances::{Cause, Fact, Instance};
+use berth_containers::ContainerHost as _;
+use berth_containers::fake::{HoldPoint, Verb};
 
 use berth_testing::bulk_accounts::crowd;
 use berth_testing::fake_platform::FakePlatform;

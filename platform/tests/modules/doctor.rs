@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use berth::app::App;
-use berth::containers::{ConfigurationDrift, HostReport};
 use berth::modules::{Finding, Verdict};
+use berth_containers::{ConfigurationDrift, HostReport};
 
 use berth_testing::{TestModules, databases};
 use sea_orm::ConnectionTrait as _;

@@ -9,9 +9,9 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use berth::app::App;
 use berth::certificates::Certificates;
-use berth::handle::Handle;
 use berth::instances::PortList;
 use berth::modules::Verdict;
+use berth_ground::handle::Handle;
 use serde_json::Value;
 use tower::ServiceExt as _;
 

@@ -8,9 +8,9 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::routing::get;
 use berth::domains::{Domain, DomainState, Domains};
-use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
 use berth::sharing::ShareAudience;
+use berth_ground::error::Error;
 use tower::ServiceExt as _;
 
 use berth_testing::fake_platform::{FakePlatform, until};

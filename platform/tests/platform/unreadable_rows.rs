@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use berth::alarms::Schedule;
 use berth::app::App;
-use berth::containers::ContainerHost as _;
 use berth::modules::Verdict;
 use berth::sharing::ShareAudience;
 use berth::webhooks::{DeliveryState, PathSuffix, WebhookRequest};
+use berth_containers::ContainerHost as _;
 use berth_testing::fake_platform::{FakePlatform, Person};
 use berth_testing::web_client::WebFixture;
 use sea_orm::ConnectionTrait as _;

@@ -162,7 +162,7 @@ impl ChromiumUser {
         let secret: String = self.find("code.secret").await.text().await.unwrap().split_whitespace().collect();
         assert!(self.find("svg").await.is_displayed().await.unwrap(), "the QR code is drawn by the server");
         let codes = OneTimeCodeApp::with(&secret);
-        self.type_into("#code", &codes.code(&berth::clock::Clock::system())).await;
+        self.type_into("#code", &codes.code(&berth_ground::clock::Clock::system())).await;
         self.codes = Some(codes);
         self.click("main form button").await;
         self.until_at(&format!("{}/sign-up/recovery-codes", stack.origin("app"))).await;

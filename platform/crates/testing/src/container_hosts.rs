@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use berth::clock::Clock;
 use berth::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
-use berth::containers::docker::DockerHost;
-use berth::containers::fake::FakeHost;
-use berth::containers::remote::RemoteHost;
-use berth::containers::{ContainerHost, ContainerSpec, ContainerState, HostError, ObservedInstance, Slot};
 use berth::db::InstanceId;
+use berth_containers::docker::DockerHost;
+use berth_containers::fake::FakeHost;
+use berth_containers::remote::RemoteHost;
+use berth_containers::{ContainerHost, ContainerSpec, ContainerState, HostError, ObservedInstance, Slot};
+use berth_ground::clock::Clock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -87,7 +87,7 @@ impl ContainerHosts {
             size: "standard".into(),
             handle: "alice".into(),
             url: "https://alice.localhost".into(),
-            token: berth::secrets::Token::new(&Clock::system()).reveal().to_owned(),
+            token: berth_ground::secrets::Token::new(&Clock::system()).reveal().to_owned(),
         }
     }
 

@@ -10,12 +10,11 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header;
 use berth::app::App;
-use berth::clock::Clock;
 use berth::config::ContainerConfig;
-use berth::containers::ContainerHost as _;
-use berth::containers::docker::DockerHost;
-use berth::containers::remote::RemoteHost;
 use berth::instances::{Fact, Instances};
+use berth_containers::ContainerHost as _;
+use berth_containers::docker::DockerHost;
+use berth_containers::remote::RemoteHost;
 use tokio_util::sync::CancellationToken;
 
 use super::config;

@@ -7,9 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use berth::accounts::{Accounts, SignUpStep};
 use berth::app::App;
 use berth::db::{AccountId, InstanceId};
-use berth::handle::Handle;
 use berth::instances::Instance;
-use berth::secrets::Token;
+use berth_ground::handle::Handle;
+use berth_ground::secrets::Token;
 use sea_orm::ConnectionTrait as _;
 use sha2::Digest as _;
 

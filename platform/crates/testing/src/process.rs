@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use berth::app::App;
-use berth::clock::Clock;
 use berth::config::Config;
-use berth::containers::ContainerHost;
-use berth::server::{self, Lanes, PeerLimit, RequestHandler};
+use berth_containers::ContainerHost;
+use berth_ground::clock::Clock;
+use berth_net::server::{self, Lanes, PeerLimit, RequestHandler};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;

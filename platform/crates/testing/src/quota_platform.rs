@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth::app::App;
-use berth::clock::Clock;
 use berth::config::Config;
-use berth::containers::fake::FakeHost;
 use berth::db::{AccountId, Db};
 use berth::llm::ProxyTimeouts;
 use berth::quota::Quota;
 use berth::quota::reports::AccountBudget;
-use berth::secrets::InstallationKeys;
 use berth::{demo, instance_api, llm, secrets};
+use berth_containers::fake::FakeHost;
+use berth_ground::secrets::InstallationKeys;
 use sea_orm::ConnectionTrait as _;
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -43,7 +42,7 @@ impl QuotaPlatform {
     /// On `database`, with what `change` changes in the settings.
     pub async fn on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
         let running = CancellationToken::new();
-        let upstream = serve(demo::router(), &running).await;
+        let upstream = serve(berth_demo::router(), &running).await;
         let mut config = config(&database, &[("BERTH_CALLS_AT_ONCE", "1000")]);
         config.containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
         config.anthropic.url = format!("http://{upstream}");

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 
 /// The limit for changes that take milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -7,6 +7,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_containers::Slot;
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
@@ -20,11 +24,7 @@ use self::rows::{instance, resting_slot, transition};
 use super::rules::{Cause, Fact, Wish};
 use super::work::{LastWork, Work};
 use super::{InstanceSettings, InstanceStatus, PortList, Transition};
-use crate::clock::{Clock, Timestamp};
-use crate::containers::Slot;
 use crate::db::{self, AccountId, Db, InstanceId, Tx, is_duplicate};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 
 /// A row of `instances`, in the module's own types.
 #[derive(Debug)]

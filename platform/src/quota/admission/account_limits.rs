@@ -1,10 +1,10 @@
 //! The types of an account's own limits and of a grant of credit.
 
+use berth_ground::handle::Handle;
 use serde::Serialize;
 
 use crate::config::CallLimits;
 use crate::db::AccountId;
-use crate::handle::Handle;
 
 /// An account's own limits; each that it has not is `None`, and the installation's holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+
 use super::books::Books;
 use super::store;
-use crate::clock::Clock;
 use crate::config::CallLimits;
 use crate::db::{AccountId, Db};
-use crate::error::Result;
 use crate::quota::calendar::Month;
 use crate::quota::prices::PriceTables;
 

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 pub use super::token_bucket::RateLimitState;
+use berth_ground::clock::Timestamp;
+
 use super::token_bucket::TokenBucket;
-use crate::clock::Timestamp;
 use crate::config::CallLimits;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::CostBound;

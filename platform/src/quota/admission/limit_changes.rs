@@ -1,13 +1,14 @@
 //! Reads and changes an account's own limits and its credit, with an audit entry for each change.
 
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+
 use super::account_limits::{AccountLimits, CreditGrant};
 use super::accounts::Admission;
 use super::store::{self, NewCredit};
 use crate::config::CallLimits;
 use crate::db::AccountId;
 use crate::db::audit::{self, AuditEntry};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::quota::prices::dollars;
 
 impl Admission {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QuerySelect as _, QueryTrait as _, Set};
@@ -10,10 +12,8 @@ use uuid::Uuid;
 use super::account_limits::AccountLimits;
 use super::books::{Books, ClosedMonth, Credit};
 use super::entities::{credits, limits};
-use crate::clock::Timestamp;
 use crate::config::CallLimits;
 use crate::db::{AccountId, Tx, rows};
-use crate::error::Result;
 use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 

@@ -1,10 +1,11 @@
 //! Price comparison: for the operator, the price of each model in a table, and its differences from the table in force,
 //! before that table is put in force.
 
+use berth_ground::error::{Error, Result};
+
 use super::book::{PriceBook, PriceChanges};
 use super::tables::{PriceTable, PriceTables};
 use super::tariffs::Price;
-use crate::error::{Error, Result};
 
 /// A model and its price.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use berth_ground::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::page::delivery_id;
 use crate::alarms::MAX_ALARMS;
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::alarm_view;
 use crate::http::list::ListView;
 use crate::http::problem::HandlerResult;

@@ -3,6 +3,8 @@
 mod paths;
 
 use anyhow::Context as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 pub(super) use paths::{close_path, open_path, paths};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
@@ -11,9 +13,7 @@ use uuid::Uuid;
 
 use super::delivery::{DeliveryAttempt, DeliveryId, DeliveryState, DeliveryView, WebhookDelivery, WebhookRequest};
 use super::rules::RetryDecision;
-use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::Result;
 
 /// The count and size of an instance's deliveries in one state.
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use berth::clock::Clock;
-use berth::containers::docker::DockerHost;
-use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
+use berth_containers::docker::DockerHost;
+use berth_containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
+use berth_ground::clock::Clock;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use berth::config::DiskLimit;
-use berth::containers::docker::DockerHost;
-use berth::containers::{ContainerHost as _, ContainerState, HostError};
-use berth::error::Error;
+use berth_containers::docker::DockerHost;
+use berth_containers::{ContainerHost as _, ContainerState, HostError};
+use berth_ground::error::Error;
 
 use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask, config, docker_cli};
 use berth_testing::docker_engine::OwnBridge;

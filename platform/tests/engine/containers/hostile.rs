@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use berth::config::DiskLimit;
-use berth::containers::{ContainerSpec, ContainerState};
+use berth_containers::{ContainerSpec, ContainerState};
 
 use berth_testing::container_hosts::{ContainerHosts, ask, docker_cli, name};
 use berth_testing::wait::eventually;

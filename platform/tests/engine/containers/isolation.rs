@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use berth::config::ContainerRuntime;
-use berth::containers::ContainerHost as _;
+use berth_containers::ContainerHost as _;
 use tokio::net::TcpListener;
 
 use super::lab::{FORBIDDEN, INTERNET, Lab, PORTS};

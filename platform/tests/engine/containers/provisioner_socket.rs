@@ -4,11 +4,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth::clock::Clock;
-use berth::containers::fake::{FakeHost, HoldPoint, Verb};
-use berth::containers::protocol::{ProvisionerAnswer, ProvisionerReply, VERSION};
-use berth::containers::remote::RemoteHost;
-use berth::containers::{ContainerHost as _, HostError};
+use berth_containers::fake::{FakeHost, HoldPoint, Verb};
+use berth_containers::protocol::{ProvisionerAnswer, ProvisionerReply, VERSION};
+use berth_containers::remote::RemoteHost;
+use berth_containers::{ContainerHost as _, HostError};
+use berth_ground::clock::Clock;
 use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};

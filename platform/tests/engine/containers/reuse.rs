@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use berth::clock::Clock;
-use berth::handle::Handle;
 use berth::instances::Fact;
 use berth::serve::Front;
+use berth_ground::clock::Clock;
+use berth_ground::handle::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +78,7 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
     let (host, _engine) = engine_for(config.containers.clone(), &clock).await;
     sweep();
     let _swept = Swept;
-    let host: Arc<dyn berth::containers::ContainerHost> = Arc::new(host);
+    let host: Arc<dyn berth_containers::ContainerHost> = Arc::new(host);
     host.ensure_networks().await.unwrap();
     let end = CancellationToken::new();
     let app = start_app(config, clock.clone(), Arc::clone(&host), &end).await;

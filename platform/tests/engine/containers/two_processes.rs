@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use berth::app::App;
-use berth::clock::Clock;
-use berth::containers::fake::FakeHost;
+use berth_containers::fake::FakeHost;
+use berth_ground::clock::Clock;
 
 use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask_at};
 use berth_testing::person::Person;

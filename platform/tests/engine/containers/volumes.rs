@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use berth::config::{ContainerConfig, DiskLimit};
-use berth::containers::{ContainerSpec, ContainerState, HostError};
+use berth_containers::{ContainerSpec, ContainerState, HostError};
 
 use berth_testing::container_hosts::{BARE, ContainerHosts, WITH_HOME, ask, docker_cli, name};
 use berth_testing::wait::eventually;

@@ -180,7 +180,7 @@ async fn the_admin_needs_a_code_as_well(stack: &DeployedStack, admin: &ChromiumU
     admin.goto(&stack.origin("app")).await;
     admin.log_out().await;
     admin.log_in(&format!("{}/log-in/code", stack.origin("app"))).await;
-    let clock = berth::clock::Clock::system();
+    let clock = berth_ground::clock::Clock::system();
     let codes = admin.codes.as_ref().unwrap();
     admin.type_into("#code", &codes.wrong_code(&clock)).await;
     admin.click("main form button").await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use axum::body::Body;
 use axum::http::{Method, Request, header};
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;

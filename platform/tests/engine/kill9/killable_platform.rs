@@ -68,7 +68,7 @@ impl KillablePlatform {
             &folder.path().join("provisioner/run/provisioner.sock"),
         );
         let demo = CancellationToken::new();
-        tokio::spawn(berth::demo::serve("127.0.0.1:9713".parse().unwrap(), demo.clone()));
+        tokio::spawn(berth_demo::serve("127.0.0.1:9713".parse().unwrap(), demo.clone()));
         let mut platform = Self { engine, provisioner, processes: [None, None], folder, demo, _alone: alone };
         platform.start().await;
         platform

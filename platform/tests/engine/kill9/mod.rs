@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use berth::app::App;
-use berth::clock::Clock;
-use berth::containers::remote::RemoteHost;
 use berth::control_socket;
 use berth::db::Db;
-use berth::error::Error;
-use berth::handle::Handle;
 use berth::instances::{Cause, Wish};
+use berth_containers::remote::RemoteHost;
+use berth_ground::clock::Clock;
+use berth_ground::error::Error;
+use berth_ground::handle::Handle;
 
 use self::http_browser::HttpBrowser;
 use self::invariants::Snapshot;

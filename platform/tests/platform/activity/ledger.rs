@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use berth::containers::ContainerExit;
 use berth::control_socket;
 use berth::instances::{Cause, Fact, Wish, Work};
+use berth_containers::ContainerExit;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;

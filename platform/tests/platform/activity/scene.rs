@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use berth::containers::{ContainerHost as _, ContainerLoad};
 use berth::instances::{Fact, LastWork, Work};
 use berth::{demo, instance_api, llm};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,9 +1,9 @@
 //! Streams, uploads, WebSockets and jobs that are open when their instance is frozen: no byte is lost, and the next
 //! data wakes the instance.
 
-use berth::containers::fake::Verb;
-use berth::containers::{ContainerExit, ContainerState};
 use berth::instances::{Cause, Fact, MAX_JOBS, Wish, Work};
+use berth_containers::fake::Verb;
+use berth_containers::{ContainerExit, ContainerState};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -195,7 +195,7 @@ async fn a_job_survives_a_restart_of_the_platform_and_ends_with_its_program() {
         scene.platform.restart().await;
         let instance = scene.platform.instances().all().pop().unwrap();
         assert!(scene.platform.instances().jobs(&instance).is_empty(), "the job is not restored either");
-        let seen = berth::containers::ContainerHost::inspect(&scene.platform.host, instance.id).await.unwrap();
+        let seen = berth_containers::ContainerHost::inspect(&scene.platform.host, instance.id).await.unwrap();
         assert_eq!(seen.container.unwrap().state, ContainerState::Stopped);
     }
 }

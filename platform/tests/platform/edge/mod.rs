@@ -12,8 +12,8 @@ mod wake_gate;
 use std::time::Duration;
 
 use base64::Engine as _;
-use berth::containers::fake::{HoldPoint, Verb};
 use berth::instances::{Cause, Fact, Wish};
+use berth_containers::fake::{HoldPoint, Verb};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -266,7 +266,7 @@ async fn an_instance_sees_its_visitor_and_no_forged_headers() {
     let assertion = seen("x-berth-assertion").remove(0);
     let (signed, mac) = assertion.rsplit_once('.').unwrap();
     let decode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap();
-    assert_eq!(decode(mac), berth::secrets::mac(&alice.instance.token_hash().unwrap(), signed.as_bytes()));
+    assert_eq!(decode(mac), berth_ground::secrets::mac(&alice.instance.token_hash().unwrap(), signed.as_bytes()));
     let payload: serde_json::Value = serde_json::from_slice(&decode(signed.strip_prefix("v1.").unwrap())).unwrap();
     assert_eq!(payload["user"], "alice");
     assert!(payload["until"].as_i64().unwrap() > platform.clock.now().seconds());

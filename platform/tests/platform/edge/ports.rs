@@ -7,8 +7,8 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::Method;
 use axum::routing::any;
-use berth::containers::fake::Verb;
 use berth::instances::{Cause, Fact, PortList, Wish};
+use berth_containers::fake::Verb;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -297,7 +297,7 @@ async fn ports_are_opened_on_the_dashboard_and_by_the_api() {
         let page = page.text().await;
         assert!(page.contains(sentence) && page.contains(&format!("value=\"{typed}\"")), "{typed}: {page}");
     }
-    let instance = platform.instances().by_handle(&berth::handle::Handle::parse("alice").unwrap()).unwrap();
+    let instance = platform.instances().by_handle(&berth_ground::handle::Handle::parse("alice").unwrap()).unwrap();
     let own = instance.socket().port();
     let taken =
         alice.send_json(Method::PUT, "/api/instance/ports", &serde_json::json!({ "ports": own.to_string() })).await;

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use berth::containers::HostError;
-use berth::containers::fake::Verb;
 use berth::instances::{Cause, Fact, Wish};
+use berth_containers::HostError;
+use berth_containers::fake::Verb;
 
 use berth_testing::databases;
 use berth_testing::fake_platform::{FakePlatform, until};

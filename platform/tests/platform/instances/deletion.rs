@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use berth::containers::fake::{HoldPoint, Verb};
-use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
-use berth::handle::Handle;
 use berth::instances::{Cause, Fact, Wish};
+use berth_containers::fake::{HoldPoint, Verb};
+use berth_containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
+use berth_ground::handle::Handle;
 use proptest::prelude::*;
 use sea_orm::{ConnectionTrait as _, Statement};
 
@@ -53,7 +53,7 @@ async fn a_scheduled_deletion_keeps_the_instance_stopped_until_everything_is_des
         platform.look().await;
         let seen = platform.host.inspect(id).await.unwrap();
         assert!(!seen.volume && seen.container.is_none(), "{seen:?}");
-        assert!(platform.instances().by_token_hash(&berth::secrets::hash(&token)).is_none());
+        assert!(platform.instances().by_token_hash(&berth_ground::secrets::hash(&token)).is_none());
         assert_eq!(platform.get("alice.example.com", "/", &[]).await.status, 404);
     }
 }
@@ -293,7 +293,7 @@ async fn run_sequence(sequence: &[Event]) {
     }
 }
 
-async fn apply(platform: &mut FakePlatform, event: Event, scheduled: &mut [Option<berth::clock::Timestamp>]) {
+async fn apply(platform: &mut FakePlatform, event: Event, scheduled: &mut [Option<berth_ground::clock::Timestamp>]) {
     let handle = |n: usize| Handle::parse(PEOPLE[n]).unwrap();
     match event {
         Event::Prune => {

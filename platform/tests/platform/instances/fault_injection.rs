@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use berth::accounts::AccountState;
-use berth::containers::{ContainerHost as _, ContainerState};
 use berth::instances::{Cause, Fact, Wish};
+use berth_containers::{ContainerHost as _, ContainerState};
 
 use berth_testing::fake_platform::FakePlatform;
 use berth_testing::fault_proxy::{Deed, FaultTiming, Points};
@@ -238,7 +238,7 @@ async fn assert_consistent(platform: &FakePlatform, person: &Person, what: &str)
     };
     assert_eq!(state, expected, "{what}");
     if let Some(spec) = platform.host.spec(id) {
-        let by_token = platform.instances().by_token_hash(&berth::secrets::hash(&spec.token));
+        let by_token = platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token));
         assert!(by_token.is_some_and(|instance| instance.id == id), "{what}: the token is another's");
     }
     let recorded = platform.instances().recorded(id).await.unwrap();

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use berth::containers::ContainerHost as _;
-use berth::containers::ContainerLoad;
-use berth::containers::fake::{HoldPoint, Verb};
 use berth::instances::{Cause, Fact, Work};
+use berth_containers::ContainerHost as _;
+use berth_containers::ContainerLoad;
+use berth_containers::fake::{HoldPoint, Verb};
 
 use berth_testing::fake_platform::{FakePlatform, until};
 use berth_testing::person::Person;

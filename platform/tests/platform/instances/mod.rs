@@ -8,10 +8,10 @@ mod upgrades;
 
 use std::time::Duration;
 
-use berth::containers::fake::{HoldPoint, Verb};
-use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
-use berth::error::Error;
 use berth::instances::{Cause, Fact, Instances, Wish, Work};
+use berth_containers::fake::{HoldPoint, Verb};
+use berth_containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
+use berth_ground::error::Error;
 
 use berth_testing::databases;
 use berth_testing::fake_platform::{FakePlatform, until};
@@ -29,7 +29,7 @@ async fn a_new_instance_is_created_and_becomes_awake() {
         assert_eq!(seen.container.unwrap().state, ContainerState::Running);
         let spec = platform.host.spec(alice.instance.id).unwrap();
         assert_eq!(spec.url, "https://alice.example.com");
-        let by_token = platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).unwrap();
+        let by_token = platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token)).unwrap();
         assert_eq!(by_token.id, alice.instance.id, "the token in the container is the instance's own");
         assert_eq!(platform.instances().awake_count(), 1);
     }
@@ -204,7 +204,10 @@ async fn after_a_kill_at_any_step_one_container_with_its_volume_is_left() {
             assert_eq!(seen.len(), 1, "{verb:?} {held:?}: {seen:?}");
             assert!(seen[0].instance == id && seen[0].volume && seen[0].container.is_some());
             let spec = platform.host.spec(id).unwrap();
-            assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some(), "{verb:?}");
+            assert!(
+                platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token)).is_some(),
+                "{verb:?}"
+            );
         }
     }
 }
@@ -386,7 +389,7 @@ async fn an_unknown_container_is_removed_when_seen_twice_and_its_volume_stays() 
     let alice = platform.settle_in("alice").await;
     let mut spec = platform.host.spec(alice.instance.id).unwrap();
     spec.instance = berth::db::InstanceId(platform.clock.uuid());
-    spec.slot = berth::containers::Slot(7);
+    spec.slot = berth_containers::Slot(7);
     platform.host.ensure_volume(spec.instance, &spec.size).await.unwrap();
     platform.host.create(&spec).await.unwrap();
     platform.look().await;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use berth::containers::fake::{HoldPoint, Verb};
-use berth::containers::{ContainerExit, ContainerHost as _, ObservedContainer};
-use berth::error::Error;
 use berth::instances::{Cause, Fact, InstanceSettings, STUCK_AFTER, UpgradeOutcome, Wish, Work};
+use berth_containers::fake::{HoldPoint, Verb};
+use berth_containers::{ContainerExit, ContainerHost as _, ObservedContainer};
+use berth_ground::error::Error;
 
 use berth_testing::databases;
 use berth_testing::fake_platform::{FakePlatform, until};
@@ -39,7 +39,7 @@ async fn a_rebuilt_image_reaches_an_instance_at_its_next_start_and_not_before() 
         assert_eq!(status.cause, Cause::Visit);
         assert!(!alice.instance.is_outdated());
         let spec = platform.host.spec(alice.instance.id).unwrap();
-        assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some());
+        assert!(platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token)).is_some());
     }
 }
 
@@ -130,7 +130,7 @@ async fn after_a_kill_at_any_step_of_an_upgrade_one_container_on_the_same_volume
                 assert!(seen[0].volume);
                 assert_eq!(there.image_id == before.image_id, breaks, "{verb:?} {held:?} {breaks}");
                 let spec = platform.host.spec(instance.id).unwrap();
-                assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some());
+                assert!(platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token)).is_some());
             }
         }
     }

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use berth::handle::Handle;
 use berth::quota::admission::AccountLimits;
+use berth_ground::handle::Handle;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json as value};

@@ -8,8 +8,8 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
-use berth::handle::Handle;
 use berth::quota::admission::AccountLimits;
+use berth_ground::handle::Handle;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
@@ -22,7 +22,7 @@ use berth_testing::{python, sqlite};
 async fn demo_with_transcripts() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let demo = berth::demo::router();
+    let demo = berth_demo::router();
     let router = Router::new().fallback(move |request: Request| {
         let demo = demo.clone();
         async move {

@@ -1,7 +1,7 @@
 //! Calls under an own key: which key goes out, what the provider hears, and what reaches the caller.
 
 use berth::config::Providers;
-use berth::error::Error;
+use berth_ground::error::Error;
 
 use super::*;
 use crate::llm::transcripts::recorded;

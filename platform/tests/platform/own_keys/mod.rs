@@ -10,7 +10,7 @@ use std::time::Duration;
 use berth::config::Config;
 use berth::own_keys::{KeyOwner, OwnKeys};
 use berth::quota::{OwnKeyCall, Receipt};
-use berth::secrets::InstallationKeys;
+use berth_ground::secrets::InstallationKeys;
 use berth_providers::Provider as Name;
 use serde_json::{Value, json as value};
 use zeroize::Zeroizing;

@@ -4,11 +4,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use berth::clock::{Clock, Timestamp};
 use berth::db::HoldId;
-use berth::error::Error;
 use berth::quota::reports::AccountOrder;
 use berth::quota::{Month, OwnKeyCall, Quota, Receipt, Refusal};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::Error;
 use berth_providers::Provider;
 use futures_util::TryStreamExt as _;
 use sea_orm::ConnectionTrait as _;

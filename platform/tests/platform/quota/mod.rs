@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth::app::App;
-use berth::clock::{Clock, Timestamp};
-use berth::error::Error;
 use berth::modules::Verdict;
 use berth::quota::admission::CreditGrant;
 use berth::quota::ledger::ChainVerification;
 use berth::quota::{BudgetCall, CallOutcome, Hold, Refusal};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::Error;
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use sea_orm::ConnectionTrait as _;
 
@@ -433,7 +433,7 @@ async fn a_full_disk_is_reported_and_the_database_can_be_written_to_again_afterw
 async fn doctor_checks_the_books_the_quota_proxy_and_the_database() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
-    let gateway = berth::containers::gateway(world.app.config.containers.subnet, 0);
+    let gateway = berth_containers::gateway(world.app.config.containers.subnet, 0);
     let proxy = tokio::net::TcpListener::bind((gateway, 0)).await.unwrap();
     let mut config = (*world.app.config).clone();
     config.quota_port = proxy.local_addr().unwrap().port();

@@ -2,9 +2,9 @@
 
 use berth::control_socket;
 use berth::db::AccountId;
-use berth::error::Error;
 use berth::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
 use berth::quota::{BudgetCall, CallOutcome, Quota};
+use berth_ground::error::Error;
 use berth_providers::{Usage, UsageReport};
 use tokio_util::sync::CancellationToken;
 

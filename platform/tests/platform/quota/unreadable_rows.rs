@@ -1,11 +1,11 @@
 //! Fault-tolerant reading: receipts and allowances that were altered to something that cannot be read.
 
 use berth::app::App;
-use berth::clock::Clock;
 use berth::db::HoldId;
-use berth::error::Error;
 use berth::quota::Refusal;
 use berth::quota::ledger::ChainVerification;
+use berth_ground::clock::Clock;
+use berth_ground::error::Error;
 use berth_testing::quota_platform::{QuotaPlatform, after_a_kill};
 use berth_testing::{START, databases, sqlite};
 use futures_util::TryStreamExt as _;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use berth::app::App;
-use berth::handle::Handle;
 use berth::quota::{BudgetCall, CallOutcome, Hold};
+use berth_ground::handle::Handle;
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sea_orm::ConnectionTrait as _;

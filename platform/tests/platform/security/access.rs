@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use axum::http::Method;
 use berth::alarms::Schedule;
-use berth::handle::Handle;
 use berth::own_keys::KeyOwner;
 use berth::sharing::ShareAudience;
 use berth::web::{AccessLevel, Route, apex_routes, app_routes};
 use berth::webhooks::WebhookRequest;
+use berth_ground::handle::Handle;
 use serde_json::json;
 
 use berth_testing::name_server::NameServer;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use berth::containers::fake::Verb;
-use berth::error::Error;
-use berth::handle::Handle;
 use berth::instances::{Cause, Fact, Wish};
 use berth::sharing::{MOST_SHARES, Share, ShareAudience, Sharing};
+use berth_containers::fake::Verb;
+use berth_ground::error::Error;
+use berth_ground::handle::Handle;
 
 use berth_testing::databases;
 use berth_testing::fake_platform::{Answer, FakePlatform, until};

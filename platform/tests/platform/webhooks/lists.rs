@@ -26,7 +26,7 @@ async fn page(platform: &FakePlatform, owner: &Person, path: &str) -> (Vec<Strin
 /// Posts webhooks that wait: the program refuses the first, and the others stand behind it.
 async fn wait_in_line(platform: &FakePlatform, owner: &Person, deliveries: u64) {
     open(platform, owner, HOOK).await;
-    platform.receiver.will(&vec![Reply::Says(500); 20]);
+    platform.receiver.will(&[Reply::Says(500); 20]);
     for number in 0..deliveries {
         assert_eq!(post(platform, HOOK, &number.to_string()).await.status, 202);
     }

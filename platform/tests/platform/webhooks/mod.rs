@@ -6,11 +6,11 @@ mod migration;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use berth::containers::HostError;
-use berth::containers::fake::{HoldPoint, Verb};
-use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
 use berth::webhooks::{DeliveryState, MAX_BODY_BYTES, MAX_PATHS, PathSuffix, RETRY_WINDOW};
+use berth_containers::HostError;
+use berth_containers::fake::{HoldPoint, Verb};
+use berth_ground::error::Error;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 

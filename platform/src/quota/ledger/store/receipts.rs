@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use berth_ground::error::{Error, Result};
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, QueryTrait as _, Select};
@@ -12,7 +13,6 @@ use super::super::receipt::Receipt;
 use super::rows::ReceiptRow;
 use super::{ROWS_PER_STATEMENT, rows};
 use crate::db::{AccountId, HoldId, Tx};
-use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, DayRange, Month};
 
 /// Which of `ids` have their receipt.

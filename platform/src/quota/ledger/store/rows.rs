@@ -1,10 +1,10 @@
 //! Receipts as rows of their table, in both directions.
 
+use berth_ground::error::{Error, Result};
 use sea_orm::{QueryResult, Value};
 
 use super::super::entities::receipts::{Column as Of, Entity, Model};
 use super::super::receipt::{Receipt, UnreadableReceipt};
-use crate::error::{Error, Result};
 use crate::quota::entities::parse;
 
 /// A row of the table, which may have been altered to something that is no receipt.

@@ -5,7 +5,6 @@ mod usage;
 mod webhooks;
 
 use askama::Template;
-use berth::clock::Timestamp;
 use berth::edge::pages::{MessagePage, WaitingPage};
 use berth::http::format::{self, Moment};
 use berth::http::problem::ErrorPage;
@@ -29,6 +28,7 @@ use berth::web::sign_up::page::{HandlePage, SignUpCodePage, SignUpPasskeyPage, S
 use berth::web::sign_up::qr_code::QrPath;
 use berth::web::usage::usage_card::{ModelUsageView, UsageCardView};
 use berth::webhooks::InboxCounts;
+use berth_ground::clock::Timestamp;
 
 const NOON: i64 = 1_795_183_329_000;
 

@@ -1,6 +1,5 @@
 //! Sample data for the pages about AI usage.
 
-use berth::clock::Timestamp;
 use berth::db::{AccountId, HoldId, InstanceId};
 use berth::http::format::{self, Moment};
 use berth::quota::ledger::{BudgetAlert, ReceiptProof};
@@ -17,6 +16,7 @@ use berth::web::usage::budget_view::{self, BudgetAlertView};
 use berth::web::usage::page::{self as usage_page, MonthRow, UsagePage};
 use berth::web::usage::receipt_view;
 use berth::web::usage::receipts::{self, ReceiptsPage};
+use berth_ground::clock::Timestamp;
 use uuid::Uuid;
 
 use super::{NOON, admin_head, head, html};
