@@ -13,6 +13,7 @@ use berth::config::Config;
 use berth::db::Db;
 use berth::edge::{self, WebhookDispatcher};
 use berth::instances::Fact;
+use berth_containers::fake::FakeHost;
 use berth_ground::clock::Clock;
 use berth_net::server::Lanes;
 use serde::{Deserialize, Serialize};

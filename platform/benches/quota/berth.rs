@@ -18,7 +18,6 @@ use berth_containers::fake::FakeHost;
 use berth_ground::clock::Clock;
 use berth_ground::handle::Handle;
 use berth_net::server::Lanes;
-use berth_net::server::{self, Lanes, PeerLimit, RequestHandler};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;

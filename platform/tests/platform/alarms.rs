@@ -7,7 +7,6 @@ use berth::instances::{Cause, Fact, Wish};
 use berth::ops::Jobs;
 use berth::webhooks::DeliveryState;
 use berth_ground::error::Error;
-use berth_net::server::{self, PeerLimit};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 

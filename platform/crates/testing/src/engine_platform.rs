@@ -15,6 +15,7 @@ use berth::instances::{Fact, Instances};
 use berth_containers::ContainerHost as _;
 use berth_containers::docker::DockerHost;
 use berth_containers::remote::RemoteHost;
+use berth_ground::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use super::config;

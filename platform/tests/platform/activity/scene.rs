@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use berth::instances::{Fact, LastWork, Work};
-use berth::{demo, instance_api, llm};
+use berth::{instance_api, llm};
+use berth_containers::{ContainerHost as _, ContainerLoad};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -40,7 +41,7 @@ impl Scene {
 
     pub async fn on(database: Database) -> Self {
         let running = CancellationToken::new();
-        let model = serve(demo::router(), &running).await;
+        let model = serve(berth_demo::router(), &running).await;
         // Without a provider key the platform calls the demo model at this address.
         let platform = FakePlatform::on(database, &[("BERTH_DEMO_LISTEN", model.to_string().leak())]).await;
         platform.app.quota.begin().await.unwrap();
