@@ -1,6 +1,8 @@
 //! A fixture that runs Debian's Caddy with Berth's Caddyfile in front of a [`FakePlatform`], on its own ports and data,
 //! and a TLS client that sends it raw bytes.
 
+pub mod pebble;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
