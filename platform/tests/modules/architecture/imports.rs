@@ -174,8 +174,8 @@ impl NamedPath {
         Some([&module, segments].concat())
     }
 
-    /// The top-level module of its own crate that it leads to, or the crate of ours. A crate that holds several parts is
-    /// named with the part: `berth_ground::clock` is `clock`.
+    /// The top-level module of its own crate that it leads to, or the crate of ours. A crate that holds several parts
+    /// is named with the part: `berth_ground::clock` is `clock`.
     fn part(&self) -> Option<String> {
         if let Some(own) = self.rooted() {
             return own.into_iter().next();
