@@ -77,9 +77,8 @@ async fn contents(connection: &DatabaseConnection) -> BTreeMap<String, Vec<Strin
     let mut contents = BTreeMap::from([("schema".to_owned(), texts(connection, schema).await)]);
     for table in texts(connection, tables).await {
         let row = if is_sqlite {
-            let columns =
-                texts(connection, &format!("SELECT 'quote(' || name || ')' FROM pragma_table_info('{table}')"));
-            columns.await.join(" || ',' || ")
+            let columns = format!("SELECT 'quote(' || name || ')' FROM pragma_table_info('{table}')");
+            texts(connection, &columns).await.join(" || ',' || ")
         } else {
             format!("{table}::text")
         };

@@ -8,7 +8,8 @@ use berth::modules::Verdict;
 use berth::sharing::ShareAudience;
 use berth::webhooks::{DeliveryState, PathSuffix, WebhookRequest};
 use berth_containers::ContainerHost as _;
-use berth_testing::fake_platform::{FakePlatform, Person};
+use berth_testing::fake_platform::FakePlatform;
+use berth_testing::person::Person;
 use berth_testing::web_client::WebFixture;
 use sea_orm::ConnectionTrait as _;
 
