@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use ::migrations::{Migrator, MigratorTrait as _, SqlMigration};
+use ::migrations::{Migrator, SqlMigration};
 use berth::db::Db;
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement};
 use sea_orm_migration::{MigrationTrait, MigratorTraitSelf};
@@ -105,7 +105,7 @@ async fn a_migration_that_is_cut_after_any_statement_changes_nothing_and_begins_
     let dir = tempfile::tempdir().unwrap();
     for url in urls_without_schema(dir.path()) {
         let connection = Database::connect(&url).await.unwrap();
-        Migrator::up(&connection, Some(0)).await.unwrap();
+        Migrator.up(&connection, Some(0)).await.unwrap();
         for (applied, migration) in ::migrations::all().iter().enumerate() {
             let before = contents(&connection).await;
             for statements in 0..=migration.statements.len() {
@@ -113,7 +113,7 @@ async fn a_migration_that_is_cut_after_any_statement_changes_nothing_and_begins_
                 cut.up(&connection, None).await.unwrap_err();
                 assert_eq!(contents(&connection).await, before, "{} cut after {statements}; {url}", migration.name);
             }
-            Migrator::up(&connection, Some(1)).await.unwrap();
+            Migrator.up(&connection, Some(1)).await.unwrap();
             add_rows(&connection, applied + 1).await;
         }
         for (query, found) in [
@@ -138,7 +138,7 @@ async fn older_database(folder: &Path, pending: usize) -> String {
     let url = format!("sqlite:{}", folder.join("berth.db").display());
     let connection = Database::connect(format!("{url}?mode=rwc")).await.unwrap();
     let applied = u32::try_from(::migrations::all().len() - pending).unwrap();
-    Migrator::up(&connection, Some(applied)).await.unwrap();
+    Migrator.up(&connection, Some(applied)).await.unwrap();
     add_rows(&connection, 1).await;
     connection.close().await.unwrap();
     url
@@ -170,7 +170,7 @@ async fn a_database_is_copied_before_its_first_pending_migration() {
     let copy = dir.path().join(copy);
     assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let connection = Database::connect(format!("sqlite:{}", copy.display())).await.unwrap();
-    assert_eq!(Migrator::get_pending_migrations(&connection).await.unwrap().len(), 2);
+    assert_eq!(Migrator.get_pending_migrations(&connection).await.unwrap().len(), 2);
     assert_eq!(texts(&connection, "SELECT handle FROM accounts").await, ["alice"]);
 
     // Neither a start without a migration nor a new database makes one.

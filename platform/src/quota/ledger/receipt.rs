@@ -56,7 +56,6 @@ pub struct Receipt {
 #[derive(Clone, Debug)]
 pub struct UnreadableReceipt {
     pub id: Option<HoldId>,
-    pub account: Option<AccountId>,
     pub seq: Option<i64>,
     pub hash: Option<String>,
 }

@@ -11,8 +11,7 @@ const WAITING: &str = "/api/webhooks/deliveries?state=waiting";
 
 /// A request to the API with the owner's session.
 async fn ask(platform: &FakePlatform, owner: &Person, path: &str) -> Answer {
-    let cookie = format!("__Host-berth={}", owner.signed_in.session.reveal());
-    platform.get("app.example.com", path, &[("cookie", &cookie)]).await
+    platform.get("app.example.com", path, &[("cookie", &owner.app_cookie())]).await
 }
 
 /// The ids on a page, and the address of the next page.

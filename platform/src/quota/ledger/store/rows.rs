@@ -31,7 +31,6 @@ impl From<&QueryResult> for ReceiptRow {
             Err(error) => {
                 let unreadable = UnreadableReceipt {
                     id: row.try_get("", "id").ok(),
-                    account: row.try_get("", "account_id").ok(),
                     seq: row.try_get("", "seq").ok(),
                     hash: row.try_get("", "hash").ok(),
                 };
