@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use berth_containers::ContainerHost;
+use berth_ground::clock::Clock;
+use berth_ground::secrets::InstallationKeys;
 
 use crate::accounts::{Accounts, AccountsContext};
 use crate::alarms::Alarms;
 use crate::certificates::Certificates;
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::containers::ContainerHost;
 use crate::db::Db;
 use crate::domains::Domains;
 use crate::instances::Instances;
@@ -17,7 +18,6 @@ use crate::modules::{Finding, Module, Modules};
 use crate::ops::{self, Metrics, Opened};
 use crate::own_keys::OwnKeys;
 use crate::quota::{Quota, QuotaModule};
-use crate::secrets::InstallationKeys;
 use crate::sharing::Sharing;
 use crate::webhooks::Webhooks;
 

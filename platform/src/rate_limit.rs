@@ -9,15 +9,14 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use berth_ground::clock::Clock;
+use berth_ground::error::Error;
 use governor::clock::Clock as _;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::HashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-
-use crate::clock::Clock;
-use crate::error::Error;
 
 /// Number of keys at which a limiter evicts those with a full bucket.
 const PURGE_AT: usize = 10_000;
@@ -169,7 +168,7 @@ impl governor::clock::Clock for GovernorClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use berth_ground::clock::Timestamp;
 
     const LIMIT: RateLimit = RateLimit::per_minute(60).burst(2);
 

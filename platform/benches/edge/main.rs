@@ -11,9 +11,6 @@ mod figures;
 mod groups;
 mod keep_alive_client;
 mod peers;
-#[path = "../wake/people.rs"]
-#[expect(dead_code, reason = "it is shared with the other benches")]
-mod people;
 mod process;
 mod streams;
 mod upstream;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 
 use super::process::{Process, free_port};
 use super::questions::{MODEL, STREAMING_MODEL};

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use berth::app::App;
-use berth::clock::Clock;
-use berth::containers::fake::FakeHost;
-use berth::containers::remote::RemoteHost;
-use berth::containers::{ContainerHost, ContainerSpec};
 use berth::control_socket;
 use berth::db::Db;
 use berth::instances::{Cause, Fact, Wish};
+use berth_containers::fake::FakeHost;
+use berth_containers::remote::RemoteHost;
+use berth_containers::{ContainerHost, ContainerSpec};
+use berth_ground::clock::Clock;
 use futures_util::TryStreamExt as _;
 
 use self::figures::Figures;
@@ -70,7 +70,8 @@ async fn on_the_engine(figures: &mut Figures) -> anyhow::Result<()> {
     // Some have been used today.
     let app = App::open(config, clock.clone(), host).await?;
     for (number, spec) in specs.iter().take(AWAKE + FROZEN).enumerate() {
-        let instance = app.instances.by_handle(&berth::handle::Handle::parse(&spec.handle)?).context("it is there")?;
+        let instance =
+            app.instances.by_handle(&berth_ground::handle::Handle::parse(&spec.handle)?).context("it is there")?;
         wish(&app, &instance, None, Fact::Awake).await?;
         if number >= AWAKE {
             wish(&app, &instance, Some(Wish::Frozen), Fact::Frozen).await?;

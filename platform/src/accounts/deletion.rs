@@ -5,14 +5,15 @@
 //! not add up. A scheduled deletion is a row of the table `departures`, hence [`DeletionRecord`]. A background job
 //! takes the next step of every row; each step is idempotent, so that the next run repairs a crash in the middle.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+
 use super::passkeys::STEP_UP_WINDOW;
 use super::sessions::LogInMethod;
 use super::store::{self, AuditEntry, DeletionRecord, DeletionRequester};
 use super::{AccountState, Accounts, ScheduledDeletion, Session};
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::instances::{Cause, MarkOutcome, Wish};
 use crate::modules::{DeletedAccount, Modules};
 

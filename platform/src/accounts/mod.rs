@@ -21,6 +21,10 @@ mod store;
 
 use std::sync::Arc;
 
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::handle::{Handle, HandleError};
+use berth_ground::secrets::{InstallationKeys, Token};
+use berth_net::hosts::Hosts;
 use ceremonies::PasskeyCeremonies;
 pub use hand_off::SESSION_LIFETIME as INSTANCE_SESSION_LIFETIME;
 use limits::AccountRateLimits;
@@ -32,15 +36,11 @@ use session_cache::SessionCache;
 pub use sign_up::SIGN_UP_LIVES;
 
 use crate::certificates::Certificates;
-use crate::clock::{Clock, Timestamp};
 use crate::db::{AccountId, Db, SessionId};
 use crate::domains::Domains;
-use crate::handle::{Handle, HandleError};
-use crate::hosts::Hosts;
 use crate::instances::Instances;
-pub use crate::peer::Client;
-use crate::secrets::{InstallationKeys, Token};
 use crate::sharing::Sharing;
+pub use berth_net::peer::Client;
 
 /// The module's interface. Clones share one state.
 #[derive(Clone)]

@@ -2,15 +2,15 @@
 //! supports. A code is accepted once, with a clock skew of one step; wrong codes are throttled by exponential backoff.
 
 use anyhow::Context as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use totp_rs::{Builder, Secret, Totp};
 
 use super::rules::{self, CodeGate};
 use super::store::{self, StoredAccount};
 use super::{Accounts, AccountsInner};
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 
 /// The result of trying a code.
 pub(super) enum CodeOutcome {

@@ -1,9 +1,9 @@
 //! A live login, and the role of its account.
 
+use berth_ground::handle::Handle;
 use serde::Serialize;
 
 use crate::db::{AccountId, SessionId};
-use crate::handle::Handle;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,7 +1,8 @@
 //! An alarm as it is stored and shown.
 
+use berth_ground::clock::Timestamp;
+
 use super::rules::Schedule;
-use crate::clock::Timestamp;
 
 /// An alarm that is set.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,9 +16,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub use alarm::Alarm;
 pub use rules::{MAX_AHEAD, MAX_ALARMS, MAX_NAME_LENGTH, Schedule, moment};
 
-use crate::clock::{Clock, Timestamp};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::{Error, Result};
+
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::{Error, Result};
 use crate::instances::{Instances, Wish};
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 use crate::webhooks::{self, Webhooks};

@@ -1,6 +1,8 @@
 //! The store of the alarms module: all its SQL.
 
 use anyhow::Context as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
@@ -9,9 +11,7 @@ use sea_orm::{
 
 use super::alarm::Alarm;
 use super::rules::Schedule;
-use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::Result;
 
 /// How many alarms an instance has besides the one of this name.
 pub(super) async fn others(tx: &Tx, instance: InstanceId, name: &str) -> Result<u64> {

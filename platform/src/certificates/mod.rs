@@ -14,13 +14,13 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::Result;
+use berth_ground::handle::Handle;
 pub use rules::BudgetUsage;
 use rules::WeeklyBudget;
 
-use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
-use crate::error::Result;
-use crate::handle::Handle;
 
 /// Fixed backoff between attempts to store a reservation.
 const RETRY_DELAY: Duration = Duration::from_secs(10);

@@ -1,9 +1,9 @@
 //! Registration of certificates: the usage of the weekly budget, as a metric and as a finding of `doctor`.
 
 use async_trait::async_trait;
+use berth_ground::clock::Timestamp;
 
 use super::{BudgetUsage, Certificates};
-use crate::clock::Timestamp;
 use crate::modules::{Finding, GaugeFamily, Module};
 
 /// Share of the weekly budget above which `doctor` recommends a wildcard certificate, in percent.

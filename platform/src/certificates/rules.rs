@@ -5,7 +5,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 

@@ -1,13 +1,13 @@
 //! The SQL of this module: the table `certificates`, with one row per reserved name.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::handle::Handle;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{EntityTrait as _, QueryOrder as _, TryInsertResult};
 
-use crate::clock::Timestamp;
 use crate::db::Db;
-use crate::error::Result;
-use crate::handle::Handle;
 
 /// Every reserved name with the time from which it may get a certificate, ordered by that time.
 pub(super) async fn all(db: &Db) -> Result<Vec<(Handle, Timestamp)>> {

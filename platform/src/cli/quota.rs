@@ -1,6 +1,7 @@
 //! `berth quota ..`: AI budgets, rate limits and credit of accounts.
 
 use anyhow::Context as _;
+use berth_ground::handle::Handle;
 use clap::{Args, Subcommand};
 
 use super::spend;
@@ -8,7 +9,6 @@ use crate::accounts::AccountView;
 use crate::app::App;
 use crate::config::parse_dollars;
 use crate::control_socket::{self, OPERATOR};
-use crate::handle::Handle;
 use crate::quota::admission::{AccountLimits, CreditGrant};
 use crate::quota::dollars;
 

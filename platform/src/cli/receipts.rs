@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use berth_ground::handle::Handle;
 use clap::Subcommand;
 
 use super::quota::signed_dollars;
 use crate::app::App;
 use crate::control_socket::{self, CorrectionOrder};
 use crate::db::HoldId;
-use crate::handle::Handle;
 use crate::quota::dollars;
 use crate::quota::reports::{BilledAmounts, total_difference};
 

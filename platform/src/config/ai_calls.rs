@@ -14,7 +14,7 @@ pub enum UnknownModels {
 
 /// The limits on AI calls of one account. `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct CallLimits {
     /// Per calendar month in UTC.
     pub month_nanodollars: i64,
     pub day_nanodollars: Option<i64>,

@@ -10,14 +10,13 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use ai_calls::{Limits, ProviderSettings, UnknownModels};
+pub use ai_calls::{CallLimits, ProviderSettings, UnknownModels};
 pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
 pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
+use berth_net::hosts::Hosts;
 pub use parsers::parse_dollars;
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
 use zeroize::Zeroizing;
-
-use crate::hosts::Hosts;
 
 /// The validated settings of the platform.
 #[derive(Clone)]
@@ -42,7 +41,7 @@ pub struct Config {
     /// The maximum time for which a declared job keeps an instance awake.
     pub job_limit: Duration,
     /// The limits on AI calls of accounts without limits of their own.
-    pub limits: Limits,
+    pub limits: CallLimits,
     /// The retention time of receipts; the sums by day are kept forever.
     pub receipts_for: Duration,
     pub anthropic: ProviderSettings,

@@ -3,12 +3,12 @@
 use std::num::NonZeroU32;
 
 use berth_ground::settings::SettingsReader;
+use berth_net::hosts::Hosts;
 use zeroize::Zeroizing;
 
-use super::ai_calls::{Limits, ProviderSettings, UnknownModels};
+use super::ai_calls::{CallLimits, ProviderSettings, UnknownModels};
 use super::parsers::{may_be_sent_a_key, parse_dollars};
 use super::providers::Providers;
-use crate::hosts::Hosts;
 
 /// The weekly limit of certificates; `None` with our own CA, which has no rate limit, and with a wildcard certificate,
 /// which covers all names.
@@ -37,12 +37,12 @@ pub(super) fn dollars(settings: &mut SettingsReader<'_>, name: &'static str) -> 
     })
 }
 
-pub(super) fn limits(settings: &mut SettingsReader<'_>) -> Limits {
+pub(super) fn limits(settings: &mut SettingsReader<'_>) -> CallLimits {
     let month_nanodollars = dollars(settings, "BERTH_ALLOWANCE_DOLLARS");
     let is_set = |name: &str| settings.optional(name).is_some();
     let (day, requests, tokens) =
         (is_set("BERTH_DAY_DOLLARS"), is_set("BERTH_REQUESTS_A_MINUTE"), is_set("BERTH_TOKENS_A_MINUTE"));
-    Limits {
+    CallLimits {
         month_nanodollars,
         day_nanodollars: day.then(|| dollars(settings, "BERTH_DAY_DOLLARS")),
         requests_a_minute: requests.then(|| settings.between("BERTH_REQUESTS_A_MINUTE", 1, u32::MAX)),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -13,7 +14,6 @@ use tokio::time::timeout;
 use super::OPERATOR;
 use crate::app::App;
 use crate::db::HoldId;
-use crate::error::{Error, Result};
 use crate::quota::ledger::{CorrectionResult, RepricingMode, RepricingOrder, RepricingResult};
 
 /// Timeout for one line of the response: one batch of receipts is written meanwhile, perhaps on a busy database.

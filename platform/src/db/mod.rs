@@ -6,6 +6,7 @@ pub mod audit;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::error::Error;
 pub use berth_ground::ids::{AccountId, HoldId, InstanceId, SessionId};
 use migrations::{MigrationStatus, MigratorTrait as _};
 use sea_orm::sqlx::sqlite::SqliteSynchronous;
@@ -14,8 +15,6 @@ use sea_orm::{
     ExecResult, IsolationLevel, QueryResult, SqlErr, SqliteTransactionMode, Statement, TransactionOptions,
     TransactionTrait as _,
 };
-
-use crate::error::Error;
 
 /// A log filter directive that silences the migrations' progress messages.
 pub const QUIET_LOG: &str = "sea_orm_migration=warn";

@@ -1,10 +1,10 @@
 //! A custom domain: its claim, the proof that it needs, and whether it is proven.
 
+use berth_ground::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::rules::PROOF_LABEL;
-use crate::clock::Timestamp;
 use crate::db::InstanceId;
 
 /// A domain's id, as used in URLs.

@@ -14,6 +14,10 @@ mod store;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
+use berth_ground::secrets::Token;
+use berth_net::hosts::{Hosts, VirtualHost};
 use dns::DnsServer;
 pub use domain::{Domain, DomainId, DomainState};
 use futures_util::StreamExt as _;
@@ -21,14 +25,10 @@ use index::DomainIndex;
 use rules::{DailyCheck, ProofLookup};
 pub use rules::{MISSED_DAYS, PROOF_LABEL};
 
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::{Error, Result};
-use crate::hosts::{Hosts, VirtualHost};
 use crate::instances::{Instance, Instances};
-use crate::secrets::Token;
 
 /// Most domains that one run of the daily check looks up: bounds the duration of a run.
 const CHECKS_PER_RUN: usize = 200;

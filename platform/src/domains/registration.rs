@@ -1,10 +1,10 @@
 //! Registration of custom domains: the daily check of proofs, and the deletion of an account's domains.
 
 use async_trait::async_trait;
+use berth_ground::error::Result;
 
 use super::Domains;
 use crate::db::Tx;
-use crate::error::Result;
 use crate::modules::{DeletedAccount, Module, Modules, ScheduledWork};
 
 #[async_trait]

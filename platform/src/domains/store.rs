@@ -1,13 +1,13 @@
 //! The SQL of this module: the table `domains`.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _};
 
 use super::domain::{Domain, DomainId, DomainState};
-use crate::clock::Timestamp;
 use crate::db::{self, Db, InstanceId, Tx};
-use crate::error::{Error, Result};
 
 /// The domains of all instances, sorted by name.
 pub(super) async fn all(db: &Db) -> Result<Vec<Domain>> {

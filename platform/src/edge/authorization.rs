@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use berth_net::cookies;
+use berth_net::peer;
 
 use super::program::Program;
 use super::refusal::EdgeRefusal;
 use super::visit::Visit;
 use super::{Edge, ResolvedHost, cross_origin};
-use crate::cookies;
-use crate::peer;
 use crate::sharing::{AccessDecision, Visitor};
 
 impl Edge {

@@ -33,6 +33,9 @@ use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use berth_ground::error::Error;
+use berth_net::hosts::VirtualHost;
+use berth_net::peer::Client;
 use program::Program;
 use refusal::EdgeRefusal;
 pub use request_smuggling::{check_strictly, refuse_cookie_bombs};
@@ -42,12 +45,9 @@ use visit::Visit;
 use wake::WakeOutcome;
 pub use webhook_delivery::WebhookDispatcher;
 
-use crate::error::Error;
-use crate::hosts::VirtualHost;
 use crate::http::accept::opens_page;
 use crate::instances::Work;
 use crate::ops::EdgeOutcome;
-use crate::peer::Client;
 use crate::sharing::Visitor;
 
 /// Paths below this one on an instance's host belong to the edge and never reach the container.

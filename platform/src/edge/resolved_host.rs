@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::hosts::VirtualHost;
+use berth_net::hosts::VirtualHost;
+
 use crate::instances::Instance;
 
 /// The instance that a request is for, and the virtual host by which it was addressed.

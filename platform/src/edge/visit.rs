@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Uri;
+use berth_ground::handle::Handle;
+use berth_net::hosts::VirtualHost;
 
 use super::program::Program;
 use super::refusal::EdgeRefusal;
 use crate::app::App;
-use crate::handle::Handle;
-use crate::hosts::VirtualHost;
 use crate::instances::{Cause, Fact, Instance, Wish};
 use crate::sharing::{AccessDecision, Visitor};
 

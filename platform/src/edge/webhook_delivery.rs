@@ -13,14 +13,14 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::proxy::{ConnectionPool, ContainerEndpoint, UploadBody};
 use crate::app::App;
-use crate::clock::Timestamp;
 use crate::db::InstanceId;
-use crate::error::{Error, Result};
 use crate::instances::{Cause, Fact, Instance, InstanceStatus, Wish, Work};
 use crate::webhooks::{AttemptOutcome, DeliveryAttempt, DeliveryId, DueDeliveries, WebhookRequest};
 

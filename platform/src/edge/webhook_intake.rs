@@ -10,6 +10,8 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use berth_ground::error::Error;
+use berth_net::peer::Client;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde_json::json;
@@ -17,10 +19,8 @@ use serde_json::json;
 use super::Edge;
 use super::intake_memory::IntakeMemory;
 use super::proxy::clean_request;
-use crate::error::Error;
 use crate::http::problem::Problem;
 use crate::instances::Instance;
-use crate::peer::Client;
 use crate::webhooks::{IntakeError, MAX_BODY_BYTES, MAX_HEAD_BYTES, WebhookRequest};
 
 /// How long a body may take to arrive.

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use berth_ground::clock::Timestamp;
 use serde::Serialize;
 
-use crate::clock::Timestamp;
 use crate::instances::{Cause, Fact, InstanceStatus, WakeStage, Wish};
 pub use crate::quota::dollars;
 

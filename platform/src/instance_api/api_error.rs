@@ -2,8 +2,8 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use berth_ground::error::Error;
 
-use crate::error::Error;
 use crate::http::instance_token::TokenError;
 use crate::http::problem::Problem;
 use crate::instances::Wish;

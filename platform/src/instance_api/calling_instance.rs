@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
+use berth_ground::error::Error;
 
 use super::api_error::ApiError;
 use crate::app::App;
-use crate::error::Error;
 use crate::http::instance_token::authenticate;
 use crate::instances::Instance;
 

@@ -6,6 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use berth_containers::Slot;
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::handle::Handle;
 use tokio::sync::watch;
 
 use super::rules::{
@@ -16,10 +19,7 @@ use super::store::{InstanceRecord, UpgradeProgress, WishRecord};
 use super::work::DeclaredJob;
 use super::work_tally::WorkTally;
 use super::{InstanceSettings, InstanceStatus, PortList};
-use crate::clock::{Clock, Timestamp};
-use crate::containers::Slot;
 use crate::db::{AccountId, InstanceId};
-use crate::handle::Handle;
 
 /// An instance: one account's container, volume, hostname and address.
 pub struct Instance {
@@ -42,8 +42,8 @@ pub struct Instance {
 /// The reconciler's mutable state of an instance. Its mutex is held for short critical sections only and never across
 /// an await. Lock order: the index of instances, this mutex, the status channel.
 pub(super) struct InstanceState {
-    pub terms: InstanceSettings,
-    /// The sleep policy that results from `terms` and the size's defaults.
+    pub settings: InstanceSettings,
+    /// The sleep policy that results from `settings` and the size's defaults.
     pub policy: SleepPolicy,
     /// Additional ports that the owner opened.
     pub ports: PortList,
@@ -57,7 +57,7 @@ pub(super) struct InstanceState {
     pub looked: bool,
     /// The observed state, or the state after a successful step; `None`: unknown, so the reconciler observes before it
     /// decides.
-    pub reality: Option<ObservedState>,
+    pub observed: Option<ObservedState>,
     /// The engine's id of the container. It keys the connection pool, so that no pooled connection outlives its
     /// container.
     pub container: Option<Arc<str>>,
@@ -95,7 +95,7 @@ impl Instance {
             work: WorkTally::new(record.active_at, record.last_work),
             look_at_ms: AtomicI64::new(0),
             state: Mutex::new(InstanceState {
-                terms: record.terms,
+                settings: record.settings,
                 policy,
                 ports: record.ports,
                 upgrade: record.upgrade,
@@ -106,7 +106,7 @@ impl Instance {
                 cause: Some(cause),
                 written: Some(record.fact),
                 looked: false,
-                reality: None,
+                observed: None,
                 container: None,
                 ready: false,
                 failures: 0,
@@ -179,8 +179,8 @@ impl Instance {
 
     /// The settings: image, size, and the idle timeouts that differ from the size's.
     #[must_use]
-    pub fn terms(&self) -> InstanceSettings {
-        self.with_state(|state| state.terms.clone())
+    pub fn settings(&self) -> InstanceSettings {
+        self.with_state(|state| state.settings.clone())
     }
 
     /// The sleep policy: the idle timeouts.
@@ -229,7 +229,7 @@ impl Instance {
     /// Whether the existing container differs from the one that would be created now.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
-        self.with_state(|state| state.reality.is_some_and(|reality| reality.renewal != ContainerRenewal::Current))
+        self.with_state(|state| state.observed.is_some_and(|observed| observed.renewal != ContainerRenewal::Current))
     }
 
     /// The time of the last activity. While work holds the instance awake, that is when the work began, or later.
@@ -259,7 +259,7 @@ impl Instance {
         let container =
             // An unknown state counts as frozen: memory exists and may be in use, which is the safe assumption for
             // eviction.
-            self.with_state(|state| state.reality).map_or(ContainerPhase::Frozen, |reality| reality.container);
+            self.with_state(|state| state.observed).map_or(ContainerPhase::Frozen, |observed| observed.container);
         self.work.activity(now, container) == Activity::Working
     }
 
@@ -334,10 +334,10 @@ impl Instance {
     }
 
     /// Applies settings and upgrade progress that another process wrote. A change invalidates the observed state.
-    pub(super) fn take_terms(&self, terms: InstanceSettings, policy: SleepPolicy, upgrade: UpgradeProgress) {
+    pub(super) fn replace_settings(&self, settings: InstanceSettings, policy: SleepPolicy, upgrade: UpgradeProgress) {
         let changed = self.with_state(|state| {
-            let changed = state.terms != terms || state.upgrade != upgrade;
-            (state.terms, state.policy, state.upgrade) = (terms, policy, upgrade);
+            let changed = state.settings != settings || state.upgrade != upgrade;
+            (state.settings, state.policy, state.upgrade) = (settings, policy, upgrade);
             changed
         });
         if changed {
@@ -347,7 +347,7 @@ impl Instance {
 
     /// Invalidates the observed state, so that the reconciler observes the container before it decides.
     pub(super) fn forget_reality(&self) {
-        self.with_state(|state| state.reality = None);
+        self.with_state(|state| state.observed = None);
         self.look_at_ms.store(0, Ordering::SeqCst);
     }
 
@@ -356,7 +356,7 @@ impl Instance {
     pub fn is_awake(&self) -> bool {
         self.fact() == Fact::Awake
             && self.with_state(|state| {
-                state.reality.is_none_or(|r| r.container == (ContainerPhase::Running { ready: true }))
+                state.observed.is_none_or(|r| r.container == (ContainerPhase::Running { ready: true }))
             })
     }
 }

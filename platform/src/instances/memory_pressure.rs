@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use berth_containers::HostLoad;
+use berth_ground::clock::Timestamp;
 use tokio::sync::SemaphorePermit;
 
 use super::rules::{Fact, MemoryPressure};
 use super::{Instance, Instances};
-use crate::clock::Timestamp;
-use crate::containers::HostLoad;
 use crate::db::InstanceId;
 
 /// Polling interval of the host's load.

@@ -1,8 +1,7 @@
 //! The memory of the host that must stay free, and the starts that may run at once.
 
+use berth_containers::HostLoad;
 use tokio::sync::Semaphore;
-
-use crate::containers::HostLoad;
 
 /// Memory pressure (PSI `some avg10`, in percent) from which instances are evicted.
 const PRESSURE_PERCENT: f64 = 10.0;

@@ -30,6 +30,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use berth_containers::{ContainerHost, SLOTS_PER_BRIDGE, Slot};
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+use berth_net::hosts::Hosts;
+pub use declared_jobs::MAX_JOBS;
 pub use deletion::MarkOutcome;
 pub use in_flight::{TrafficFlow, WorkInFlight};
 use index::InstanceIndex;
@@ -43,13 +49,8 @@ pub use upgrade::UpgradeOutcome;
 pub use work::{DeclaredJob, LastWork, Work};
 pub use work_tally::{AwakeReport, OpenWork};
 
-use crate::clock::Clock;
 use crate::config::{Config, InstanceSize};
-use crate::containers::{ContainerHost, SLOTS_PER_BRIDGE, Slot};
 use crate::db::{AccountId, Db, InstanceId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
-use crate::hosts::Hosts;
 
 /// The instances module. Cheap to clone: clones share one cache of instances and one reconciler.
 #[derive(Clone)]
@@ -137,7 +138,7 @@ impl Instances {
                 if record.asked.wish == Wish::Available {
                     instance.work.touch(record.asked.at);
                 }
-                instance.take_terms(record.terms.clone(), self.0.policy(&record.terms), record.upgrade);
+                instance.replace_settings(record.settings.clone(), self.0.policy(&record.settings), record.upgrade);
                 instance.take_ports(record.ports);
                 instance.take_wish(record.asked);
                 instance
@@ -153,7 +154,8 @@ impl Instances {
         for record in store::all(&self.0.db).await? {
             let known = self.by_id(record.id);
             let is_newer = |instance: Arc<Instance>| {
-                instance.with_state(|state| state.wished_at < Some(record.asked.at) || state.terms != record.terms)
+                instance
+                    .with_state(|state| state.wished_at < Some(record.asked.at) || state.settings != record.settings)
             };
             if known.is_none_or(is_newer) {
                 self.load_committed(record.id).await?;
@@ -243,7 +245,7 @@ impl Instances {
         // instance awake until the clock reaches it.
         record.active_at = record.active_at.min(self.0.clock.now());
         let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
-        let policy = self.0.policy(&record.terms);
+        let policy = self.0.policy(&record.settings);
         let instance = Arc::new(Instance::from_record(record, policy, address, self.0.clock.clone()));
         self.0.known.write().unwrap_or_else(PoisonError::into_inner).insert(&instance);
         instance

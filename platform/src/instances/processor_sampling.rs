@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_containers::HostLoad;
+
 use super::processor_usage::ProcessorSample;
 use super::{Instance, Instances, Work};
-use crate::containers::HostLoad;
 
 /// The longest sampling interval: long enough that a short burst is averaged away.
 const SAMPLE: Duration = Duration::from_secs(15);

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::Timestamp;
-use crate::containers::HostLoad;
+use berth_containers::HostLoad;
+use berth_ground::clock::Timestamp;
 
 /// The last sample and the floor above which processor time counts as work.
 pub(super) struct ProcessorUsage {

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
+use berth_ground::clock::Timestamp;
 use tokio::sync::Notify;
 
-use crate::clock::Timestamp;
 use crate::db::InstanceId;
 
 /// The state of the loop: which instances are being driven, and which nudges are pending.

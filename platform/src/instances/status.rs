@@ -1,10 +1,10 @@
 //! The status of an instance, and its transitions.
 
+use berth_ground::clock::Timestamp;
 use serde::Serialize;
 
 use super::rules::{Cause, Fact, STUCK_AFTER, WakeStage, Wish};
 use super::work::LastWork;
-use crate::clock::Timestamp;
 
 /// A snapshot of an instance's status. Pages show it; held requests wait for a change of it on a watch channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

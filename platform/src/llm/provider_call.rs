@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, StatusCode};
+use berth_ground::clock::Clock;
 use berth_providers::UsageReport;
 use bytes::Bytes;
 use reqwest::Url;
@@ -13,7 +14,6 @@ use super::forwarded_headers;
 use super::provider_endpoint::{KeySource, ProviderEndpoint};
 use super::proxy_error::ProxyError;
 use super::timeouts::ProxyTimeouts;
-use crate::clock::Clock;
 use crate::quota::CallOutcome;
 
 /// The cooldown of a key that the provider does not know: it will not become valid soon.

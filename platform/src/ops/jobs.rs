@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::clock::{Clock, Timestamp};
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
 
 use super::store;
-use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
 use crate::modules::{Dispatch, Modules, ScheduledWork};
 
@@ -109,7 +109,7 @@ impl Jobs {
     }
 
     /// Leases and runs the job that has been due the longest; `false` when there is none.
-    async fn next(&self) -> crate::error::Result<bool> {
+    async fn next(&self) -> berth_ground::error::Result<bool> {
         let now = self.clock.now();
         let Some((id, name)) = store::lease(&self.db, now, now.plus(LEASE)).await? else { return Ok(false) };
         let outcome = match self.works.iter().find(|work| work.name == name) {

@@ -13,17 +13,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+use berth_ground::secrets::{InstallationKeys, UnsealError};
 pub use stored_key::KeyRefusal;
 use stored_key::{KeyId, StoredKey};
 use zeroize::Zeroizing;
 
-use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{AccountId, Db, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
-use crate::secrets::{InstallationKeys, UnsealError};
 
 /// Debounce: shortest time between two writes of the same refusal. A program may retry a refused key many times a
 /// second.

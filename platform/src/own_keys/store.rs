@@ -1,12 +1,12 @@
 //! The SQL of this module: the table `own_keys`.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 
 use super::stored_key::{KeyId, KeyRefusal, StoredKey};
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Db, Tx};
-use crate::error::Result;
 
 /// The keys of all accounts.
 pub(super) async fn all(db: &Db) -> Result<Vec<(KeyId, StoredKey)>> {

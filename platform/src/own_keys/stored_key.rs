@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
+
 use crate::db::AccountId;
 
 /// The account and provider of a key. An account has at most one key per provider.

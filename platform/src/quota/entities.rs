@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
+use berth_ground::error::{Error, Result};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
 
 use super::calendar::PeriodError;
-use crate::error::{Error, Result};
 
 /// A sum as bigint: PostgreSQL sums bigints to numeric, which is no i64.
 pub fn sum_as_bigint(column: Expr) -> Expr {

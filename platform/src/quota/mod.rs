@@ -26,12 +26,12 @@ pub use prices::{CallOutcome, PriceTables, dollars};
 pub use registration::QuotaModule;
 pub use reports::Reports;
 
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
-use crate::error::Result;
-use crate::secrets::InstallationKeys;
 use admission::{FittedCall, Fitting};
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+use berth_ground::secrets::InstallationKeys;
 
 /// What accounts may spend on AI calls, and what they spent.
 #[derive(Clone)]

@@ -15,16 +15,16 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use limits::VisitorRateLimits;
 pub use rules::{AccessDecision, MOST_SHARES, ShareAudience, Visitor, covers};
 pub use share::{Share, ShareId};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::instances::{Instance, Instances};
 
 /// Interval of the full reload.

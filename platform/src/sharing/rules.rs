@@ -1,8 +1,7 @@
 //! Pure rules of access: which visitors a share admits, and which request paths it covers.
 
+use berth_ground::handle::Handle;
 use serde::Serialize;
-
-use crate::handle::Handle;
 
 /// Most shares of one instance.
 pub const MOST_SHARES: usize = 50;

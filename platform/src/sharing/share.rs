@@ -1,10 +1,10 @@
 //! A share: a path that an owner opened, and to whom.
 
+use berth_ground::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::rules::{ShareAudience, audience_columns};
-use crate::clock::Timestamp;
 
 /// A share's id, as used in URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,15 +1,15 @@
 //! The SQL of this module: the table `shares`.
 
 use anyhow::Context as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::handle::Handle;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _};
 
 use super::rules::{ShareAudience, audience_columns};
 use super::share::{Share, ShareId};
-use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::Result;
-use crate::handle::Handle;
 
 /// The shares of all instances, the oldest first.
 pub(super) async fn all(db: &Db) -> Result<Vec<(InstanceId, Share)>> {
@@ -63,7 +63,7 @@ pub(super) async fn forget_guest(tx: &Tx, guest: &Handle) -> Result<()> {
 }
 
 impl TryFrom<row::Model> for Share {
-    type Error = crate::error::Error;
+    type Error = berth_ground::error::Error;
 
     fn try_from(row: row::Model) -> Result<Self> {
         let audience = match row.audience.as_str() {

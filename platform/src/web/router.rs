@@ -8,13 +8,13 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
+use berth_ground::error::Error;
 use http_body_util::BodyExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::route::Route;
 use super::{access, apex_routes, app_routes, csrf};
 use crate::app::App;
-use crate::error::Error;
 use crate::http::headers;
 use crate::http::problem::{self, HandlerResult, Problem};
 
@@ -115,7 +115,7 @@ mod tests {
             .route("/hang", post(move |_: Bytes| never()))
             .route("/stream", post(async move |_: Bytes| slowly()))
             .layer(from_fn_with_state(Duration::from_millis(100), within_time))
-            .layer(from_fn_with_state(crate::clock::Clock::system(), problem::show));
+            .layer(from_fn_with_state(berth_ground::clock::Clock::system(), problem::show));
         let endless = || Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
         for (path, body, status) in [
             ("/read", Body::from("whole"), 200),

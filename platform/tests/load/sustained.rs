@@ -1,6 +1,5 @@
-//! Load that lasts: requests at a steady pace, and WebSockets on which somebody talks, all through the edge. Next to
-//! nothing fails, next to nobody is cut off, the pace is held, and memory stays where it was. How long each takes is
-//! for `scripts/bench edge`.
+//! Sustained load: requests at a steady rate and WebSockets with traffic, all through the edge. The error rate stays
+//! near zero, connections stay open, the rate is held, and memory does not grow. `scripts/bench edge` measures latency.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,6 +72,7 @@ async fn requests_and_web_sockets_go_on_at_their_pace_and_memory_stays_where_it_
             tokio::spawn(send_requests(visitor, pace, (first, Arc::clone(&lengths)), end.clone()))
         })
         .collect();
+    // Real time: the load lasts. Memory is compared from the first fifth on, when all connections are open.
     tokio::time::sleep(lasts / 5).await;
     let before = resident_kib();
     tokio::time::sleep(lasts * 4 / 5).await;
@@ -104,7 +104,7 @@ async fn requests_and_web_sockets_go_on_at_their_pace_and_memory_stays_where_it_
     }
 }
 
-/// Somebody, and the instance that is theirs.
+/// A person and the address of their instance.
 #[derive(Clone)]
 struct Visitor {
     at: SocketAddr,

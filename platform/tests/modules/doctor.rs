@@ -1,10 +1,10 @@
-//! What the operator's examination says of a host: the walls between tenants, and versions with known holes.
+//! Findings of `berth doctor` about a host: missing isolation between tenants, and versions with known vulnerabilities.
 
 use std::sync::Arc;
 
 use berth::app::App;
-use berth::containers::{ConfigurationDrift, HostReport};
 use berth::modules::{Finding, Verdict};
+use berth_containers::{ConfigurationDrift, HostReport};
 
 use berth_testing::{TestModules, databases};
 
@@ -15,7 +15,7 @@ async fn found(platform: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<
 }
 
 #[tokio::test]
-async fn versions_with_known_holes_and_fallen_walls_are_named() {
+async fn vulnerable_versions_and_missing_isolation_are_reported() {
     type Change = fn(&mut HostReport);
     let cases: [(&str, Verdict, &str, Change); 14] = [
         ("engine", Verdict::Warning, "Upgrade to 28", |report| report.engine_version = "27.5.1".into()),
@@ -50,7 +50,7 @@ async fn versions_with_known_holes_and_fallen_walls_are_named() {
 }
 
 #[tokio::test]
-async fn of_a_healthy_host_nothing_bad_is_said() {
+async fn a_healthy_host_has_no_findings() {
     let platform = TestModules::on(databases::sqlite().await).await;
     let findings = found(&platform, |_| {}).await;
     let subjects =

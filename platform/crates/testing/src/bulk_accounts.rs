@@ -1,9 +1,9 @@
 //! A fixture that inserts many accounts at once: the rows that a sign-up writes, on SQLite.
 
-use berth::clock::{Clock, Timestamp};
-use berth::containers::{ContainerSpec, Slot};
 use berth::db::{Db, InstanceId};
-use berth::secrets::{Token, hash};
+use berth_containers::{ContainerSpec, Slot};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::secrets::{Token, hash};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
 
 /// Writes `count` accounts with one instance each that has been asleep for a day, and returns the container specs that

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::deployed_stack::root;
 use crate::fake_platform::FakePlatform;
+use crate::wait::Wait;
 
 /// How long Caddy may take to start, on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -98,12 +99,10 @@ impl CaddyProxy {
     /// Waits until Caddy serves the app host with a certificate from the CA; `authority` is the file with the CA's
     /// certificate.
     pub async fn until_ready(&self, authority: &std::path::Path) {
-        let ready = async {
-            while !authority.exists() || self.connect(authority, "app.example.com", &[b"http/1.1"]).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        assert!(tokio::time::timeout(PATIENCE, ready).await.is_ok(), "Caddy is not ready:\n{}", self.log());
+        let is_ready =
+            async || authority.exists() && self.connect(authority, "app.example.com", &[b"http/1.1"]).await.is_ok();
+        let wait = Wait::within(PATIENCE).every(Duration::from_millis(50));
+        assert!(wait.succeeds(is_ready).await, "Caddy is not ready:\n{}", self.log());
     }
 
     /// A connection to that host, which must show a certificate of that CA.

@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::handle::Handle;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::{conflict_if_duplicate, unreadable};
 use crate::accounts::{AccountState, Role};
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
-use crate::handle::Handle;
 
 mod row {
     use sea_orm::entity::prelude::*;
@@ -58,7 +58,7 @@ pub(in crate::accounts) struct StoredAccount {
 }
 
 impl TryFrom<row::Model> for StoredAccount {
-    type Error = crate::error::Error;
+    type Error = berth_ground::error::Error;
 
     fn try_from(row: row::Model) -> Result<Self> {
         Ok(Self {

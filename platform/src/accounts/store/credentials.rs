@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Query;
@@ -9,9 +11,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 use webauthn_rs::prelude::Passkey;
 
 use super::{PURGE_BATCH, conflict_if_duplicate, unreadable};
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
 
 mod passkeys {
     use sea_orm::entity::prelude::*;
@@ -89,7 +89,7 @@ pub(in crate::accounts) struct StoredPasskey {
 }
 
 impl TryFrom<passkeys::Model> for StoredPasskey {
-    type Error = crate::error::Error;
+    type Error = berth_ground::error::Error;
 
     fn try_from(row: passkeys::Model) -> Result<Self> {
         Ok(Self {

@@ -1,6 +1,8 @@
 //! The SQL of the table `departures`: scheduled account deletions, and cancelled ones until their files are unmarked on
 //! the host.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
@@ -8,9 +10,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 use super::accounts::{parse_state, state_as_str};
 use super::unreadable;
 use crate::accounts::AccountState;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId, Tx};
-use crate::error::Result;
 
 mod row {
     use sea_orm::entity::prelude::*;
@@ -66,7 +66,7 @@ fn requester_as_str(requested_by: DeletionRequester) -> &'static str {
 }
 
 impl TryFrom<row::Model> for DeletionRecord {
-    type Error = crate::error::Error;
+    type Error = berth_ground::error::Error;
 
     fn try_from(row: row::Model) -> Result<Self> {
         Ok(Self {

@@ -1,14 +1,14 @@
 //! The SQL of the table `sessions`.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Query;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::PURGE_BATCH;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, SessionId, Tx};
-use crate::error::Result;
 
 mod row {
     use sea_orm::entity::prelude::*;

@@ -2,9 +2,8 @@
 //! and response headers with an effect on other tenants' hosts.
 
 use axum::http::header::{self, HeaderMap, HeaderValue};
-
-use crate::cookies;
-use crate::hop_by_hop::{connection_names, remove_hop_by_hop, remove_where};
+use berth_net::cookies;
+use berth_net::hop_by_hop::{connection_names, remove_hop_by_hop, remove_where};
 
 /// Response headers that a tenant may not send: each affects more than its own host, or misstates who answered.
 const FORBIDDEN_IN_RESPONSES: [&str; 9] = [

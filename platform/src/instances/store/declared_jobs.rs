@@ -1,11 +1,11 @@
 //! The rows of declared jobs: SQL for leases that keep an instance awake.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _};
 
-use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::Result;
 use crate::instances::DeclaredJob;
 
 /// All jobs of all instances that have not expired.

@@ -7,6 +7,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_containers::Slot;
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
@@ -17,11 +21,7 @@ use self::rows::{instance, resting_slot, transition};
 use super::rules::{Cause, Fact, Wish};
 use super::work::{LastWork, Work};
 use super::{InstanceSettings, InstanceStatus, PortList, Transition};
-use crate::clock::{Clock, Timestamp};
-use crate::containers::Slot;
 use crate::db::{AccountId, Db, InstanceId, Tx, is_duplicate};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 
 /// A row of `instances`, in the module's own types.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct InstanceRecord {
     pub account: AccountId,
     pub handle: Handle,
     pub slot: Slot,
-    pub terms: InstanceSettings,
+    pub settings: InstanceSettings,
     pub ports: PortList,
     pub upgrade: UpgradeProgress,
     pub asked: WishRecord,
@@ -253,14 +253,14 @@ pub(super) async fn set_renew_at(tx: &Tx, id: InstanceId, at: Timestamp) -> Resu
 }
 
 /// Writes the settings; `false` when the instance has no row.
-pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &InstanceSettings) -> Result<bool> {
+pub(super) async fn set_settings(tx: &Tx, id: InstanceId, settings: &InstanceSettings) -> Result<bool> {
     let seconds = |of: Option<Duration>| Expr::value(of.map(|of| i64::try_from(of.as_secs()).unwrap_or(i64::MAX)));
     let written = instance::Entity::update_many()
-        .col_expr(instance::Column::Image, Expr::value(terms.image.clone()))
-        .col_expr(instance::Column::Size, Expr::value(terms.size.clone()))
-        .col_expr(instance::Column::FreezeAfterSeconds, seconds(terms.freeze_after))
-        .col_expr(instance::Column::StopAfterSeconds, seconds(terms.stop_after))
-        .col_expr(instance::Column::RemoveAfterSeconds, seconds(terms.remove_after))
+        .col_expr(instance::Column::Image, Expr::value(settings.image.clone()))
+        .col_expr(instance::Column::Size, Expr::value(settings.size.clone()))
+        .col_expr(instance::Column::FreezeAfterSeconds, seconds(settings.freeze_after))
+        .col_expr(instance::Column::StopAfterSeconds, seconds(settings.stop_after))
+        .col_expr(instance::Column::RemoveAfterSeconds, seconds(settings.remove_after))
         .filter(instance::Column::Id.eq(id))
         .exec(tx)
         .await?;
@@ -312,7 +312,7 @@ fn record(row: instance::Model) -> Result<InstanceRecord> {
         account: row.account_id,
         handle,
         slot: Slot(u32::try_from(row.slot).context("a stored slot is out of range")?),
-        terms: InstanceSettings {
+        settings: InstanceSettings {
             image: row.image,
             size: row.size,
             freeze_after: seconds(row.freeze_after_seconds),

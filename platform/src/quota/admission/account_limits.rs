@@ -1,10 +1,10 @@
 //! The types of an account's own limits and of a grant of credit.
 
+use berth_ground::handle::Handle;
 use serde::Serialize;
 
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::db::AccountId;
-use crate::handle::Handle;
 
 /// An account's own limits; each that it has not is `None`, and the installation's holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,9 +32,9 @@ impl AccountLimits {
 
     /// These limits where they say something, `usual` where they do not.
     #[must_use]
-    pub fn over(&self, usual: Limits) -> Limits {
+    pub fn over(&self, usual: CallLimits) -> CallLimits {
         let small = |own: Option<i64>, usual| own.map_or(usual, |own| Some(u32::try_from(own).unwrap_or(u32::MAX)));
-        Limits {
+        CallLimits {
             month_nanodollars: self.month_nanodollars.unwrap_or(usual.month_nanodollars),
             day_nanodollars: self.day_nanodollars.or(usual.day_nanodollars),
             requests_a_minute: small(self.requests_a_minute, usual.requests_a_minute),

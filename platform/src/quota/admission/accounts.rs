@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+
 use super::books::Books;
 use super::store;
-use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::db::{AccountId, Db};
-use crate::error::Result;
 use crate::quota::calendar::Month;
 use crate::quota::prices::PriceTables;
 
@@ -19,7 +20,7 @@ pub struct Admission {
     pub(in crate::quota) clock: Clock,
     pub(in crate::quota) prices: Arc<PriceTables>,
     /// The limits of accounts that have none of their own.
-    pub(super) limits: Limits,
+    pub(super) limits: CallLimits,
     accounts: RwLock<HashMap<AccountId, Arc<SharedBooks>>>,
     /// Whether this process makes the calls, so that its memory is right and the database a moment behind.
     makes_calls: AtomicBool,
@@ -36,7 +37,7 @@ impl SharedBooks {
 }
 
 impl Admission {
-    pub(in crate::quota) fn new(db: Db, clock: Clock, prices: Arc<PriceTables>, limits: Limits) -> Self {
+    pub(in crate::quota) fn new(db: Db, clock: Clock, prices: Arc<PriceTables>, limits: CallLimits) -> Self {
         Self { db, clock, prices, limits, accounts: RwLock::default(), makes_calls: AtomicBool::new(false) }
     }
 
@@ -90,6 +91,6 @@ impl Admission {
         let (db, now) = (self.db.read(), self.clock.now());
         let allowance = store::allowance(db, id, Month::of(now)).await?;
         let month_nanodollars = allowance.unwrap_or(self.limits.month_nanodollars);
-        store::books(db, id, Limits { month_nanodollars, ..self.limits }, now).await
+        store::books(db, id, CallLimits { month_nanodollars, ..self.limits }, now).await
     }
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 pub use super::token_bucket::RateLimitState;
+use berth_ground::clock::Timestamp;
+
 use super::token_bucket::TokenBucket;
-use crate::clock::Timestamp;
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::CostBound;
 
@@ -112,7 +113,7 @@ pub struct Credit {
 /// One account's books, as they are this moment.
 #[derive(Clone, Debug)]
 pub struct Books {
-    limits: Limits,
+    limits: CallLimits,
     credit: Credit,
     month: PeriodTotals<Month>,
     day: PeriodTotals<Day>,
@@ -133,7 +134,7 @@ pub struct Books {
 impl Books {
     /// As it stands in the ledger at `now`, with nothing in flight.
     #[must_use]
-    pub fn new(limits: Limits, credit: Credit, spent_this_month: i64, spent_today: i64, now: Timestamp) -> Self {
+    pub fn new(limits: CallLimits, credit: Credit, spent_this_month: i64, spent_today: i64, now: Timestamp) -> Self {
         let today = Day::of(now);
         Self {
             limits,
@@ -182,7 +183,7 @@ impl Books {
     }
 
     /// Other limits and credit, from now on.
-    pub fn limit(&mut self, limits: Limits, granted_nanodollars: i64) {
+    pub fn limit(&mut self, limits: CallLimits, granted_nanodollars: i64) {
         self.limits = limits;
         self.credit.granted = granted_nanodollars;
     }
@@ -267,7 +268,7 @@ impl Books {
     }
 
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> CallLimits {
         self.limits
     }
 

@@ -6,7 +6,7 @@ use super::*;
 
 /// A Sunday in November 2026.
 const START: Timestamp = Timestamp(1_794_738_600_000);
-const LIMITS: Limits = Limits {
+const LIMITS: CallLimits = CallLimits {
     month_nanodollars: 1000,
     day_nanodollars: None,
     requests_a_minute: None,
@@ -14,7 +14,7 @@ const LIMITS: Limits = Limits {
     calls_at_once: 1000,
 };
 
-fn account(limits: Limits) -> Books {
+fn account(limits: CallLimits) -> Books {
     Books::new(limits, Credit::default(), 0, 0, START)
 }
 
@@ -40,7 +40,7 @@ fn what_does_not_fit_takes_nothing() {
 
 #[test]
 fn a_day_has_a_limit_of_its_own_and_is_whole_again_at_midnight() {
-    let mut account = account(Limits { day_nanodollars: Some(300), ..LIMITS });
+    let mut account = account(CallLimits { day_nanodollars: Some(300), ..LIMITS });
     let place = account.admit(money(300), "", START).unwrap();
     assert_eq!(
         account.admit(money(1), "", START),
@@ -96,7 +96,7 @@ fn what_is_corrected_counts_in_the_month_and_on_the_day_of_the_call_wherever_tha
 
 #[test]
 fn requests_a_minute_flow_back_evenly_and_the_wait_is_said() {
-    let mut account = account(Limits { requests_a_minute: Some(60), ..LIMITS });
+    let mut account = account(CallLimits { requests_a_minute: Some(60), ..LIMITS });
     for _ in 0..60 {
         let place = account.admit(money(0), "", START).unwrap();
         account.settle(&place, money(0), money(0));
@@ -110,7 +110,7 @@ fn requests_a_minute_flow_back_evenly_and_the_wait_is_said() {
 
 #[test]
 fn tokens_count_as_held_until_a_call_is_over_and_then_as_used() {
-    let mut account = account(Limits { tokens_a_minute: Some(1000), ..LIMITS });
+    let mut account = account(CallLimits { tokens_a_minute: Some(1000), ..LIMITS });
     let tokens = |tokens| CallAmount { nanodollars: 0, tokens };
     let place = account.admit(tokens(900), "", START).unwrap();
     assert!(matches!(account.admit(tokens(200), "", START), Err(LimitExceeded::TokensAMinute { limit: 1000, .. })));
@@ -125,7 +125,7 @@ fn tokens_count_as_held_until_a_call_is_over_and_then_as_used() {
 
 #[test]
 fn a_place_that_becomes_free_is_kept_for_the_agent_that_has_fewer() {
-    let mut account = account(Limits { calls_at_once: 2, ..LIMITS });
+    let mut account = account(CallLimits { calls_at_once: 2, ..LIMITS });
     let first = account.admit(money(0), "greedy", START).unwrap();
     let second = account.admit(money(0), "greedy", START).unwrap();
     assert_eq!(account.admit(money(0), "modest", START), Err(LimitExceeded::CallsAtOnce { limit: 2 }));
@@ -138,7 +138,7 @@ fn a_place_that_becomes_free_is_kept_for_the_agent_that_has_fewer() {
 
 #[test]
 fn an_agent_that_did_not_come_again_keeps_no_place() {
-    let mut account = account(Limits { calls_at_once: 2, ..LIMITS });
+    let mut account = account(CallLimits { calls_at_once: 2, ..LIMITS });
     let first = account.admit(money(0), "greedy", START).unwrap();
     account.admit(money(0), "greedy", START).unwrap();
     assert!(account.admit(money(0), "gone", START).is_err());
@@ -153,7 +153,7 @@ proptest! {
         calls in prop::collection::vec((0_i64..300, 0_u64..400, 0_u64..20, any::<bool>()), 1..40),
         day in prop::option::of(1_i64..900), tokens in prop::option::of(1_u32..1000),
     ) {
-        let limits = Limits { day_nanodollars: day, tokens_a_minute: tokens, ..LIMITS };
+        let limits = CallLimits { day_nanodollars: day, tokens_a_minute: tokens, ..LIMITS };
         let mut account = Books::new(limits, Credit { granted: 50, used: 0 }, 0, 0, START);
         let mut now = 0;
         for (nanodollars, tokens, later, ends) in calls {
@@ -185,7 +185,7 @@ proptest! {
     fn nothing_overshoots_and_nothing_stays_held(
         calls in prop::collection::vec((0_i64..400, 0_i64..400, 0_u64..40 * 86_400, any::<bool>()), 1..120),
     ) {
-        let limits = Limits { day_nanodollars: Some(700), calls_at_once: 9, ..LIMITS };
+        let limits = CallLimits { day_nanodollars: Some(700), calls_at_once: 9, ..LIMITS };
         let credit = 300;
         let mut account = Books::new(limits, Credit { granted: credit, used: 0 }, 0, 0, START);
         let mut open = Vec::new();

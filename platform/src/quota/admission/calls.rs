@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use berth_ground::clock::Timestamp;
+use berth_providers::{Demand, Provider};
+
 use super::accounts::{Admission, SharedBooks};
 use super::books::{Booking, Books, CallAmount, RateLimits};
 use super::payer::Payer;
 use super::refusal::Refusal;
 use super::shortening::shortened;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId};
 use crate::quota::prices::{self, CostBound, Price};
-use berth_providers::{Demand, Provider};
 
 /// A call that wants to be made, and that the account's budget pays for.
 #[derive(Clone, Debug)]

@@ -1,18 +1,19 @@
 //! Reads and changes an account's own limits and its credit, with an audit entry for each change.
 
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+
 use super::account_limits::{AccountLimits, CreditGrant};
 use super::accounts::Admission;
 use super::store::{self, NewCredit};
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::db::AccountId;
 use crate::db::audit::{self, AuditEntry};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::quota::prices::dollars;
 
 impl Admission {
     /// What `account` may do now: its own limits, and the installation's where it has none.
-    pub async fn limits(&self, account: AccountId) -> Result<Limits> {
+    pub async fn limits(&self, account: AccountId) -> Result<CallLimits> {
         Ok(self.own_limits(account).await?.over(self.limits))
     }
 

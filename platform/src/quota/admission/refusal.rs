@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
+
 use super::books::LimitExceeded;
-use crate::clock::Timestamp;
-use crate::error::Error;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::UnboundedCost;
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
@@ -11,10 +13,8 @@ use uuid::Uuid;
 use super::account_limits::AccountLimits;
 use super::books::{Books, ClosedMonth, Credit};
 use super::entities::{credits, limits};
-use crate::clock::Timestamp;
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
@@ -29,7 +29,7 @@ pub struct NewCredit<'a> {
 
 /// The account's books as the database has them, with nothing in flight. `usual`: the limits of accounts that have none
 /// of their own.
-pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: Limits, now: Timestamp) -> Result<Books> {
+pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: CallLimits, now: Timestamp) -> Result<Books> {
     let limits = own_limits(db, account).await?.map_or(usual, |own| own.over(usual));
     let (month, today) = (Month::of(now), Day::of(now));
     let rows = allowances::Entity::find().filter(allowances::Column::AccountId.eq(account)).all(db).await?;

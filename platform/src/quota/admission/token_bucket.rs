@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
 
 /// Levels are kept in sixty-thousandths, so that a limit a minute flows in whole numbers a millisecond.
 const PARTS: i64 = 60_000;

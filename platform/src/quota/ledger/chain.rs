@@ -5,6 +5,7 @@
 //! (RFC 8032) over the digest's hexadecimal text, with a key derived from `BERTH_SECRET`. The public key is enough to
 //! verify it.
 
+use berth_ground::secrets::InstallationKeys;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -13,7 +14,6 @@ use uuid::Uuid;
 use super::receipt::Receipt;
 use crate::quota::admission::Payer;
 use crate::quota::calendar::{Day, Month};
-use crate::secrets::InstallationKeys;
 
 /// What the first receipt of an account names as the one before it.
 pub const BEGINNING: &str = "";

@@ -5,16 +5,16 @@
 //! One is in the journal and in the books in memory in the same step, and in the database a moment later, like what a
 //! call cost. Its id follows from what it changes, so that the same correction is never made twice.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::open::Ledger;
 use super::receipt::Receipt;
 use super::store;
-use crate::clock::Timestamp;
 use crate::db::HoldId;
 use crate::db::audit::{self, AuditEntry};
-use crate::error::{Error, Result};
 use crate::quota::admission::Payer;
 use crate::quota::prices::dollars;
 

@@ -1,10 +1,10 @@
 //! Entries handed over to the ledger's writer: calls that are over, and corrections.
 
+use berth_ground::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::intent::{Intent, Settlement};
 use super::receipt::Receipt;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId};
 use crate::quota::calendar::{Day, Month};
 

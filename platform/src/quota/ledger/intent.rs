@@ -1,14 +1,15 @@
 //! What the journal has of a call: the intent before it is made, and the settlement after it.
 
+use berth_ground::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use berth_providers::{Usage, UsageReport};
+
 use super::own_key_calls;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, InstanceId};
 use crate::quota::admission::{BookedCall, Payer};
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::{self, CallOutcome, Charge, ChargeBasis, CostBound, Price};
-use berth_providers::{Usage, UsageReport};
 
 /// Money promised for a call, and everything that is needed to settle it without the process that promised it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,12 @@
 //! The journal on a real disk.
 
+use berth_ground::clock::Timestamp;
+use berth_providers::Usage;
+
 use super::*;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId};
 use crate::quota::admission::Payer;
 use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound};
-use berth_providers::Usage;
 
 fn intent(number: u128) -> Intent {
     let bound = CostBound {

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 
 use super::chain::ReceiptSigner;
@@ -13,9 +15,7 @@ use super::journal::Journal;
 use super::pending::PendingCorrections;
 use super::receipt::Receipt;
 use super::writer::LedgerMessage;
-use crate::clock::Clock;
 use crate::db::Db;
-use crate::error::{Error, Result};
 use crate::quota::admission::{Admission, TRY_AGAIN, disk_refuses};
 use crate::quota::prices::PriceTables;
 

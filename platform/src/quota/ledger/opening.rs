@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
+use berth_ground::secrets::InstallationKeys;
 use tokio::sync::{Mutex, Notify, mpsc};
 
 use super::chain::ReceiptSigner;
@@ -16,7 +17,6 @@ use super::store;
 use super::writer::LedgerWriter;
 use crate::config::Config;
 use crate::quota::admission::Admission;
-use crate::secrets::InstallationKeys;
 
 impl Ledger {
     /// The ledger, closed: nothing is read or written by this.

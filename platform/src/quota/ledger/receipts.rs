@@ -1,5 +1,6 @@
 //! Reading receipts, proving them by the hash chain, and deleting old ones.
 
+use berth_ground::error::{Error, Result};
 use futures_util::stream::{self, Stream};
 
 use super::chain::{self, ChainVerifier};
@@ -7,7 +8,6 @@ use super::open::Ledger;
 use super::receipt::Receipt;
 use super::store::{self, ReceiptRange};
 use crate::db::{AccountId, HoldId};
-use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, Month};
 
 /// Receipts that are verified, or handed out, at a time.

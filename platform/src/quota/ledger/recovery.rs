@@ -3,14 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_providers::{Provider, UsageReport};
+
 use super::entries::{EntryKind, LedgerEntry};
 use super::intent::{Intent, Settlement};
 use super::journal::JournalRecord;
-use crate::clock::Timestamp;
 use crate::db::HoldId;
-use crate::error::Result;
 use crate::quota::prices::{CallOutcome, Price, PriceTables};
-use berth_providers::{Provider, UsageReport};
 
 /// Calls that are over, and corrections.
 pub struct RecoveredEntries {

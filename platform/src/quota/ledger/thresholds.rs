@@ -5,12 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+
 use super::budget_alert::BudgetAlert;
 use super::entries::LedgerEntry;
 use super::store::{self, DayOfAccount, MonthOfAccount};
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
 use crate::quota::calendar::{Day, Month, Period};
 
 /// Of an allowance, in percent.

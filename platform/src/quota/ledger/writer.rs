@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use berth_ground::error::{Error, Result};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
@@ -19,7 +20,6 @@ use super::receipt::Receipt;
 use super::store::{self, SpendIncrements};
 use super::thresholds;
 use crate::db::{AccountId, Db};
-use crate::error::{Error, Result};
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);

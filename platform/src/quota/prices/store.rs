@@ -1,16 +1,17 @@
 //! SQL for price tables.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{QueryOrder as _, Set};
 
+use berth_providers::Provider;
+
 use super::book::PriceBook;
 use super::entities::{price_versions, prices};
 use super::tariffs::Price;
-use crate::clock::Timestamp;
 use crate::db::Tx;
-use crate::error::Result;
-use berth_providers::Provider;
 
 /// A table as the operator or the program brings it.
 pub struct NewTable<'a> {

@@ -2,15 +2,16 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::{Error, Result};
+use berth_providers::Demand;
+
 use super::book::{PriceBook, PriceChanges, TABLE};
 use super::store::{self, NewTable, StoredTable};
 use super::tariffs::Price;
-use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Providers, UnknownModels};
 use crate::db::Db;
 use crate::db::audit::{self, AuditEntry};
-use crate::error::{Error, Result};
-use berth_providers::Demand;
 
 /// The source of the table that a program was built with.
 const BUILT_IN: &str = "built in";

@@ -1,8 +1,8 @@
 //! What an account may still do with AI calls: its money, its limits a minute and its calls in flight, from its books.
 
+use berth_ground::clock::Timestamp;
 use serde::Serialize;
 
-use crate::clock::Timestamp;
 use crate::quota::admission::{Books, RateLimitState, RateLimits};
 use crate::quota::calendar::{Day, Month};
 

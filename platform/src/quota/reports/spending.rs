@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+
 use super::budget::AccountBudget;
 use super::store;
 use super::sums::{ModelSpend, MonthSpend, SpendBreakdown, SpendGroup, SpendScope};
-use crate::clock::Clock;
 use crate::db::{AccountId, Db};
-use crate::error::Result;
 use crate::quota::admission::Admission;
 use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::ledger::Ledger;

@@ -1,11 +1,12 @@
 //! What all accounts spend, for the operator: sums of a month, accounts in pages, and the providers' bills beside them.
 
+use berth_ground::error::{Error, Result};
+
 use super::bill_comparison::{self, BillDifference};
 use super::spending::Reports;
 use super::store;
 use super::sums::{AccountMonth, AccountOrder, AllowanceTotals, ModelSpend, NamedSpend, SpendScope};
 use crate::db::AccountId;
-use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, Month};
 
 /// Accounts of one page.

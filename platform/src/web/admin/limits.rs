@@ -3,13 +3,13 @@
 use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use serde::Deserialize;
 
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
 use crate::config::parse_dollars;
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::http::format::{dollars, grouped};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};

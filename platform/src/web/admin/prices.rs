@@ -4,11 +4,11 @@
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::{Error, Result};
 use serde::Deserialize;
 
 use crate::accounts::Session;
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars, grouped, query_value};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};

@@ -4,12 +4,12 @@
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
 use axum::response::IntoResponse as _;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use serde::Deserialize;
 
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::http::format::{about, column};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};

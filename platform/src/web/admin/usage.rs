@@ -2,11 +2,11 @@
 
 use askama::Template;
 use axum::extract::{Query, State};
+use berth_ground::error::{Error, Result};
 use serde::Deserialize;
 
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::format::{about, column, month};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::extract::{Query, State};
+use berth_ground::error::{Error, Result};
 use serde::Deserialize;
 
 use super::budget_view::{BudgetAlertView, BudgetView, budget_alert_views, budget_view};
@@ -10,7 +11,6 @@ use super::receipt_view::{self, ReceiptRow};
 use super::sums::{UsageRow, calls, named_agent, named_model, rows};
 use crate::accounts::Session;
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::format::about;
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;

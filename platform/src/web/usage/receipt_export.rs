@@ -4,13 +4,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::IntoResponse as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
 use futures_util::TryStreamExt as _;
 use serde::Deserialize;
 
 use crate::accounts::Session;
 use crate::app::App;
-use crate::clock::Timestamp;
-use crate::error::Error;
 use crate::http::format::{Moment, dollars};
 use crate::http::problem::HandlerResult;
 use crate::quota::Receipt;

@@ -1,6 +1,7 @@
 //! View models of receipts: rows of a list, the fields of one receipt, and the explanation of its amount. Pure.
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
+
 use crate::http::format::{Moment, column, dollars, grouped};
 use crate::quota::Receipt;
 use crate::quota::admission::Payer;

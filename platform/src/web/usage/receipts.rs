@@ -2,6 +2,8 @@
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
 use serde::Deserialize;
 
 use super::receipt_view::{
@@ -9,9 +11,7 @@ use super::receipt_view::{
 };
 use crate::accounts::Session;
 use crate::app::App;
-use crate::clock::Timestamp;
 use crate::db::HoldId;
-use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;

@@ -1,12 +1,12 @@
 //! The SQL of open webhook paths.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, TryInsertResult};
 
-use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::Result;
 
 /// Every open path, with its instance and opening time.
 pub(in crate::webhooks) async fn paths(db: &Db) -> Result<Vec<(InstanceId, String, Timestamp)>> {

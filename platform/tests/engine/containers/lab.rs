@@ -5,7 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use berth_testing::container_hosts::{compile_tenant, until};
+use berth_testing::container_hosts::compile_tenant;
+use berth_testing::wait::eventually;
 
 /// The only address of the lab that is one on the internet (a documentation network, RFC 5737, which nothing here
 /// uses).
@@ -62,7 +63,7 @@ impl Lab {
             .spawn()
             .unwrap();
         let lab = Self { _dir: dir, server, _alone: alone };
-        until("the lab's server answers", || async { lab.answers(INTERNET, 80).await }).await;
+        eventually("the lab's server answers", async || lab.answers(INTERNET, 80).await).await;
         lab
     }
 

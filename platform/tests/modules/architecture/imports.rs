@@ -174,6 +174,19 @@ impl NamedPath {
         Some([&module, segments].concat())
     }
 
+    /// The top-level module of its own crate that it leads to, or the crate of ours. A crate that holds several parts
+    /// is named with the part: `berth_ground::clock` is `clock`.
+    fn part(&self) -> Option<String> {
+        if let Some(own) = self.rooted() {
+            return own.into_iter().next();
+        }
+        let (first, rest) = self.segments.split_first()?;
+        match first.strip_prefix("berth_")? {
+            "ground" | "net" => rest.first().cloned(),
+            name => Some(name.to_owned()),
+        }
+    }
+
     fn binds(&self, wanted: &str) -> bool {
         matches!(&self.role, PathRole::Import { name, .. } if name == wanted)
     }
@@ -184,11 +197,10 @@ impl NamedPath {
     }
 }
 
-/// The first segments of the paths by which `source` names its own crate from the root or from where it stands.
-pub fn own_crate_segments(source: &Source) -> BTreeSet<String> {
+/// The parts of the platform that `source` names: top-level modules of its own crate, and the crates below it.
+pub fn imported_parts(source: &Source) -> BTreeSet<String> {
     let paths = named_paths(&code_tokens(&source.text), &module_path(&source.path));
-    let paths = paths.iter().filter(|path| path.segments.len() > 1);
-    paths.filter_map(NamedPath::rooted).filter_map(|path| path.into_iter().next()).collect()
+    paths.iter().filter(|path| path.segments.len() > 1).filter_map(NamedPath::part).collect()
 }
 
 /// The module of a source: `a/b/mod.rs` and `a/b.rs` are `a::b`.
@@ -384,4 +396,12 @@ fn an_inline_module_is_part_of_its_file() {
     let found =
         arrows(&[("a.rs", "mod rows { use super::f; use super::super::b::B; }\nfn f() {}"), ("b.rs", "struct B;")]);
     assert_eq!(found, ["a -> b"]);
+}
+
+#[test]
+fn the_parts_of_other_crates_are_imports() {
+    let text = "use berth_ground::{clock::Clock, error};\nuse serde::Serialize;\nuse crate::app::App;\n\
+                fn f(_: berth_net::peer::Peer, _: &dyn berth_containers::ContainerHost) {}";
+    let parts = imported_parts(&Source::new("edge/mod.rs", text));
+    assert_eq!(parts.iter().collect::<Vec<_>>(), ["app", "clock", "containers", "error", "peer"]);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use super::assert_none;
-use super::imports::own_crate_segments;
+use super::imports::imported_parts;
 use super::sources::{Source, sources};
 
 const LAYERS: [&str; 9] =
@@ -52,7 +52,7 @@ fn imports_of_other_layers(source: &Source) -> Vec<String> {
 
 /// What keeps a `rules.rs` from being pure decisions.
 fn impurities(source: &Source) -> Vec<String> {
-    let types = ["clock", "db", "handle", "containers", "config", "quota", "instances", "accounts"];
+    let types = ["clock", "db", "handle", "containers", "providers", "config", "quota", "instances", "accounts"];
     let imports = imports(source);
     let imports = imports.iter().filter(|i| !types.contains(&i.as_str()) && *i != source.part());
     let effects = ["async fn", ".await", "tokio::", "std::fs", "Clock::"];
@@ -66,7 +66,7 @@ fn knows_http(source: &Source) -> bool {
 }
 
 fn imports(source: &Source) -> BTreeSet<String> {
-    own_crate_segments(source)
+    imported_parts(source)
 }
 
 fn arrow(source: &Source, import: &str) -> String {

@@ -1,7 +1,7 @@
 //! Seams and single writers: which files may name a library, a database row, or a call that others must not make.
 
 use super::assert_none;
-use super::imports::own_crate_segments;
+use super::imports::imported_parts;
 use super::sources::{Source, sources};
 use super::tokens::{Token, closing, code_tokens};
 
@@ -75,7 +75,7 @@ fn public_declaration<'a, 'b>(code: &'a [Token<'b>], at: usize) -> &'a [Token<'b
 /// Whether `source` calls the seam to the containers.
 fn changes_a_container(source: &Source) -> bool {
     let verbs = [".create(", ".start(", ".freeze(", ".thaw(", ".stop(", ".remove_container("];
-    own_crate_segments(source).contains("containers")
+    imported_parts(source).contains("containers")
         && verbs.iter().any(|verb| source.text.contains(&format!("host{verb}")))
 }
 
@@ -125,7 +125,7 @@ fn a_row_that_leaves_its_store_is_found() {
 
 #[test]
 fn a_call_that_others_must_not_make_is_found() {
-    let source = Source::new("web/a.rs", "use crate::containers::Host;\nfn f() { host.start(1); store::set_wish(2) }");
+    let source = Source::new("web/a.rs", "use berth_containers::Host;\nfn f() { host.start(1); store::set_wish(2) }");
     assert!(changes_a_container(&source));
     assert_eq!(WISHES.callers([&source]), ["web/a.rs"]);
     assert_eq!(libraries_before_their_seam(&Source::new("web/a.rs", "use sea_orm::Set; bollard::x()")).len(), 2);

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use berth::handle::Handle;
 use berth::quota::admission::AccountLimits;
+use berth_ground::handle::Handle;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json as value};
@@ -14,7 +14,8 @@ use tokio::sync::Semaphore;
 
 use super::transcripts::recorded;
 use super::{COMPLETIONS, MESSAGES, RESPONSES, until_settled};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 use berth_testing::{Database, databases, sqlite};
 

@@ -4,7 +4,8 @@ use berth::config::Providers;
 use serde_json::{Value, json as value};
 
 use super::transcripts::recorded;
-use berth_testing::quota_platform::{Person, QuotaPlatform, client, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, client, json};
 use berth_testing::sqlite;
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 
@@ -84,7 +85,7 @@ async fn a_metered_api_answers_the_calls_that_have_a_price_and_no_others() {
     let heard = provider.requests().remove(0);
     assert_eq!(heard.uri, "/api/v1/forecast/berlin?days=3&units=c");
     assert_eq!(heard.headers["x-weather-key"], "weather-key");
-    assert!(!heard.headers.values().any(|value| value.to_str().unwrap().contains(&alice.token)));
+    assert!(!heard.headers.values().any(|value| value.to_str().unwrap().contains(alice.token())));
     assert_eq!(spent(&world, &alice).await, 2_000_000);
     let model = world.app.quota.reports.models_this_month(alice.instance.account).await.unwrap().remove(0);
     assert_eq!((model.model.as_str(), model.input_tokens, model.output_tokens), ("GET /v1/forecast/*", 0, 0));
@@ -107,7 +108,7 @@ async fn a_metered_api_answers_the_calls_that_have_a_price_and_no_others() {
     let url = format!("http://{}/metered/weather/v1/forecast/berlin", world.proxy);
     assert_eq!(client(None).get(&url).send().await.unwrap().status(), 401);
     assert_eq!(
-        client(Some(alice.instance.address())).delete(url).bearer_auth(&alice.token).send().await.unwrap().status(),
+        client(Some(alice.instance.address())).delete(url).bearer_auth(alice.token()).send().await.unwrap().status(),
         404
     );
     assert!(provider.requests().is_empty());

@@ -18,7 +18,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use berth_testing::quota_platform::{Person, QuotaPlatform, client, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, client, json};
+use berth_testing::wait::{eventually, eventually_some};
 use berth_testing::{databases, sqlite};
 
 const MESSAGES: &str = "/anthropic/v1/messages";
@@ -157,7 +159,7 @@ async fn a_disconnect_without_figures_in_time_is_charged_all_output_that_may_be_
         let text = "x-demo-tokens=1000 x-demo-pace-ms=20";
         let body = if path == MESSAGES { message(text, true) } else { completion(text, &value!({ "stream": true })) };
         let url = format!("http://{proxy}{path}");
-        let call = client(Some(person.instance.address())).post(url).bearer_auth(&person.token).body(body.to_string());
+        let call = client(Some(person.instance.address())).post(url).bearer_auth(person.token()).body(body.to_string());
         let mut stream = call.send().await.unwrap().bytes_stream();
         for _ in 0..8 {
             stream.next().await.unwrap().unwrap();
@@ -184,7 +186,7 @@ async fn a_disconnect_without_figures_in_time_is_charged_the_seen_output_where_n
     ] {
         let person = world.person(name).await;
         let url = format!("http://{proxy}{path}");
-        let call = client(Some(person.instance.address())).post(url).bearer_auth(&person.token).body(body.to_string());
+        let call = client(Some(person.instance.address())).post(url).bearer_auth(person.token()).body(body.to_string());
         let mut stream = call.send().await.unwrap().bytes_stream();
         for _ in 0..8 {
             stream.next().await.unwrap().unwrap();
@@ -283,8 +285,8 @@ async fn a_token_is_valid_only_from_its_own_instance() {
     let url = format!("http://{}{MESSAGES}", world.proxy);
     let from = |address, token: &str| client(address).post(&url).bearer_auth(token).body(body.to_string()).send();
     let home = Some(alice.instance.address());
-    assert_eq!(from(home, &alice.token).await.unwrap().status(), 200);
-    for (address, token) in [(Some(bob.instance.address()), &*alice.token), (None, &*alice.token), (home, "wrong")] {
+    assert_eq!(from(home, alice.token()).await.unwrap().status(), 200);
+    for (address, token) in [(Some(bob.instance.address()), alice.token()), (None, alice.token()), (home, "wrong")] {
         let refused = from(address, token).await.unwrap();
         assert_eq!(refused.status(), 401);
         let body = json(refused).await;
@@ -350,7 +352,7 @@ async fn sent_by_hand(world: &QuotaPlatform, person: &Person, line: &str, more: 
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((person.instance.address(), 0).into()).unwrap();
     let mut stream = socket.connect(world.proxy).await.unwrap();
-    let token = &person.token;
+    let token = person.token();
     let head = format!("{line} HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\nconnection: close\r\n{more}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream
@@ -368,18 +370,12 @@ async fn an_instance_has_a_limit_of_concurrent_requests_free_ones_too() {
     let body = value!({ "model": "berth-demo", "messages": [] });
     let ask =
         async |person: &Person| person.post(&world, "/anthropic/v1/messages/count_tokens", &body).send().await.unwrap();
-    for _ in 0..500 {
-        let answer = ask(&alice).await;
-        if answer.status() == 429 {
-            assert_eq!(answer.headers()["retry-after"], "1");
-            assert_eq!(json(answer).await["error"]["type"], "rate_limit_error");
-            assert_eq!(ask(&bob).await.status(), 200);
-            drop(waiting);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("there is no limit");
+    let refusal = async || Some(ask(&alice).await).filter(|answer| answer.status() == 429);
+    let answer = eventually_some("the limit refuses a request", refusal).await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(json(answer).await["error"]["type"], "rate_limit_error");
+    assert_eq!(ask(&bob).await.status(), 200);
+    drop(waiting);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -423,37 +419,22 @@ async fn leave_when_held(
     call: impl Future<Output = reqwest::Result<reqwest::Response>> + Send + 'static,
 ) {
     let call = tokio::spawn(call);
-    for _ in 0..500 {
-        if world.app.quota.reports.budget(person.instance.account).await.unwrap().held_nanodollars > 0 {
-            call.abort();
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the call was not admitted");
+    let is_admitted =
+        async || world.app.quota.reports.budget(person.instance.account).await.unwrap().held_nanodollars > 0;
+    eventually("the call is admitted", is_admitted).await;
+    call.abort();
 }
 
 /// Waits until no money is held, which means that the proxy has noticed the disconnect.
 async fn until_settled(world: &QuotaPlatform, account: berth::db::AccountId) {
-    for _ in 0..500 {
-        if world.app.quota.reports.budget(account).await.unwrap().held_nanodollars == 0 {
-            assert_eq!(world.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("a hold was not settled");
+    let is_settled = async || world.app.quota.reports.budget(account).await.unwrap().held_nanodollars == 0;
+    eventually("no money is held", is_settled).await;
+    assert_eq!(world.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
 }
 
 /// Waits until the demo model has no open stream. At 20 ms a token, a whole answer would take 20 seconds.
 async fn until_the_provider_is_silent(world: &QuotaPlatform) {
-    for _ in 0..500 {
-        let served = world.served().await;
-        if served["streams"] == 0 {
-            assert!(served["output_tokens"].as_i64().unwrap() < 1000, "the answer was read to its end: {served}");
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the provider still streams");
+    let without_stream = async || Some(world.served().await).filter(|served| served["streams"] == 0);
+    let served = eventually_some("the provider has no open stream", without_stream).await;
+    assert!(served["output_tokens"].as_i64().unwrap() < 1000, "the answer was read to its end: {served}");
 }

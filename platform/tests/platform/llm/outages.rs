@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use zeroize::Zeroizing;
 
 use super::{COMPLETIONS, MESSAGES, until_settled};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::sqlite;
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 

@@ -3,7 +3,8 @@
 use serde_json::{Value, json as value};
 
 use super::{COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::sqlite;
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 
@@ -166,7 +167,7 @@ async fn the_gateway_contract_of_claude_code_is_kept() {
     for (name, value) in headers {
         assert_eq!(heard.headers[name], value);
     }
-    assert!(!heard.headers.values().any(|value| value.to_str().unwrap().contains(&alice.token)));
+    assert!(!heard.headers.values().any(|value| value.to_str().unwrap().contains(alice.token())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

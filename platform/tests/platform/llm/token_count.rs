@@ -10,7 +10,8 @@ use serde_json::{Value, json as value};
 
 use super::outages::silent_after;
 use super::{COMPLETIONS, MESSAGES, RESPONSES};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 use berth_testing::{Database, databases, sqlite};
 

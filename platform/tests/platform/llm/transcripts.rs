@@ -4,7 +4,8 @@ use serde_json::{Value, json as value};
 
 use super::surface::scripted_world;
 use super::{COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, fingerprint};
-use berth_testing::quota_platform::{Person, QuotaPlatform};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::QuotaPlatform;
 use berth_testing::stub_provider::CannedResponse;
 
 pub fn recorded(name: &str) -> Vec<u8> {

@@ -1,10 +1,12 @@
 //! Calls under an own key: which key goes out, what the provider hears, and what reaches the caller.
 
 use berth::config::Providers;
-use berth::error::Error;
+use berth_ground::error::Error;
 
 use super::*;
 use crate::llm::transcripts::recorded;
+
+use berth_testing::wait::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_goes_out_under_its_owners_key_alone_and_costs_the_budget_nothing() {
@@ -95,12 +97,7 @@ async fn a_refusal_of_a_key_is_stored_until_the_key_is_replaced() {
             alice.post(&world, COMPLETIONS, &completion(&value!({}))).send().await.unwrap();
             assert_eq!(status(&world.app.own_keys), expected, "{}", world.kind());
         }
-        for _ in 0..500 {
-            if status(&reopened(&world).await) == Some(401) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        eventually("the refusal is stored", async || status(&reopened(&world).await) == Some(401)).await;
         assert_eq!(status(&reopened(&world).await), Some(401), "{}", world.kind());
         has_key(&world, &alice, "openai", BOBS).await;
         for own_keys in [&world.app.own_keys, &reopened(&world).await] {
@@ -228,12 +225,7 @@ async fn hanging_up_ends_a_call_under_an_own_key_at_the_provider() {
     let mut says = alice.post(&world, MESSAGES, &body).send().await.unwrap();
     says.chunk().await.unwrap().unwrap();
     drop(says);
-    for _ in 0..500 {
-        if world.served().await["streams"] == 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the provider has no open stream", async || world.served().await["streams"] == 0).await;
     let served = world.served().await;
     assert!(
         served["streams"] == 0 && served["output_tokens"].as_i64().unwrap() < 500,

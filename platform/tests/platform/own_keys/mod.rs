@@ -10,12 +10,13 @@ use std::time::Duration;
 use berth::config::Config;
 use berth::own_keys::{KeyOwner, OwnKeys};
 use berth::quota::{OwnKeyCall, Receipt};
-use berth::secrets::InstallationKeys;
+use berth_ground::secrets::InstallationKeys;
 use berth_providers::Provider as Name;
 use serde_json::{Value, json as value};
 use zeroize::Zeroizing;
 
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::stub_provider::{CannedResponse, RecordedRequest, StubProvider};
 use berth_testing::{Database, databases, sqlite};
 

@@ -14,7 +14,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Tokens of the demo model that a dollar buys.
 const A_DOLLAR: u64 = 2_000_000;
 
-/// The users of a page, in their order.
+/// The handles on a page, in order.
 fn accounts(page: &str) -> Vec<&str> {
     page.split("<a href=\"/admin/users/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
 }
@@ -33,7 +33,7 @@ async fn the_operator_sees_usage_by_user_and_which_users_are_near_the_limit() {
     assert_eq!(operator.present_passkey("").await, "/log-in/code");
     let code = format!("code={}", operator.fresh_code());
     assert_eq!(operator.post("/log-in/code", &code).await.in_short(), "303 /");
-    // Nine tenths of her limit of one dollar are spent, a larger share than of any other.
+    // Alice has spent nine tenths of a limit of one dollar, a larger share than any other account.
     let page = operator.post("/admin/users/carol/limits", "month=1&requests=30").await;
     assert_eq!(page.in_short(), "303 /admin/users/carol");
     call(&site.app, "carol", "", A_DOLLAR / 10 * 9).await;

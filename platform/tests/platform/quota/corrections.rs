@@ -1,14 +1,14 @@
-//! Receipts that are corrected: the first stays, the difference is a receipt of its own, and every sum has it; also
-//! when the platform is killed.
+//! Corrections of receipts: the first receipt stays, the difference is a receipt of its own, and every sum contains it,
+//! also after a kill.
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use berth::clock::{Clock, Timestamp};
 use berth::db::HoldId;
-use berth::error::Error;
 use berth::quota::reports::AccountOrder;
 use berth::quota::{Month, OwnKeyCall, Quota, Receipt, Refusal};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::Error;
 use berth_providers::Provider;
 use futures_util::TryStreamExt as _;
 use sea_orm::ConnectionTrait as _;
@@ -17,7 +17,8 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::quota::{HOLD, OUTPUT_TOKENS, call, credit, used};
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill, platform, reopen, reopen_at, settle_in};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill, platform, reopen, reopen_at, settle_in};
 use berth_testing::soak::SoakTest;
 use berth_testing::{config_at, databases, sqlite};
 
@@ -99,7 +100,7 @@ async fn a_correction_is_a_receipt_of_its_own_in_the_month_and_on_the_day_of_the
 }
 
 #[tokio::test]
-async fn what_cannot_be_corrected_is_said_and_changes_nothing() {
+async fn an_impossible_correction_is_refused_and_changes_nothing() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let quota = &world.app.quota;
@@ -135,7 +136,7 @@ async fn what_cannot_be_corrected_is_said_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn more_may_take_an_account_over_its_allowance_and_less_lets_it_call_again_at_once() {
+async fn a_correction_upwards_may_exceed_the_allowance_and_one_downwards_admits_calls_at_once() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |config| {
@@ -162,7 +163,7 @@ async fn more_may_take_an_account_over_its_allowance_and_less_lets_it_call_again
 }
 
 #[tokio::test]
-async fn what_is_given_back_of_a_month_that_is_over_is_credit_again() {
+async fn a_refund_of_a_past_month_becomes_credit() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |_| ()).await;
@@ -190,7 +191,7 @@ async fn what_is_given_back_of_a_month_that_is_over_is_credit_again() {
 }
 
 #[tokio::test]
-async fn what_the_database_refused_is_there_once_after_a_kill_and_nothing_is_corrected_meanwhile() {
+async fn a_settlement_that_the_database_refused_is_written_once_after_a_kill_and_no_correction_is_made_before() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let quota = &world.app.quota;
@@ -223,8 +224,8 @@ async fn what_the_database_refused_is_there_once_after_a_kill_and_nothing_is_cor
 const CALLS: usize = 40;
 
 #[tokio::test]
-#[ignore = "the story below runs it in a process of its own, and kills it"]
-async fn the_platform() {
+#[ignore = "the test below runs it in a process of its own and kills it"]
+async fn the_killed_process() {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let (url, dir) = (lines.next_line().await.unwrap().unwrap(), lines.next_line().await.unwrap().unwrap());
     let handle = lines.next_line().await.unwrap().unwrap();
@@ -244,14 +245,14 @@ async fn the_platform() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whenever_the_platform_is_killed_a_correction_that_was_said_to_be_made_is_there_once() {
+async fn an_acknowledged_correction_exists_once_after_a_kill_at_any_moment() {
     let mut long = SoakTest::story("corrections");
     let rounds = long.count(2, 40);
     for database in databases().await {
         let kind = database.kind;
         for round in 0..rounds {
             let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "quota::corrections::the_platform", "--ignored", "--nocapture"])
+                .args(["--exact", "quota::corrections::the_killed_process", "--ignored", "--nocapture"])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())

@@ -9,7 +9,7 @@ use berth_testing::{databases, sqlite};
 use super::{HOLD, OUTPUT_TOKENS, call, credit, used};
 
 #[tokio::test]
-async fn calls_at_once_are_limited_for_each_account_by_itself() {
+async fn concurrent_calls_are_limited_per_account() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |config| config.limits.calls_at_once = 2).await;
@@ -25,7 +25,7 @@ async fn calls_at_once_are_limited_for_each_account_by_itself() {
 }
 
 #[tokio::test]
-async fn limits_a_minute_and_a_day_hold_for_each_account() {
+async fn limits_per_minute_and_day_apply_to_each_account() {
     let world = QuotaPlatform::on(sqlite().await, |config| {
         config.limits.requests_a_minute = Some(2);
         config.limits.day_nanodollars = Some(HOLD + HOLD / 2);
@@ -46,7 +46,7 @@ async fn limits_a_minute_and_a_day_hold_for_each_account() {
 }
 
 #[tokio::test]
-async fn limits_and_credit_of_ones_own_reach_the_next_call() {
+async fn own_limits_and_credit_of_an_account_apply_to_its_next_call() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = HOLD).await;
@@ -54,7 +54,7 @@ async fn limits_and_credit_of_ones_own_reach_the_next_call() {
         let (quota, account) = (&world.app.quota, alice.instance.account);
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         assert!(quota.admit(call(&alice)).await.is_err(), "{kind}: all of it is spent");
-        // As the operator's command does it: another process writes, and tells this one.
+        // The operator's command writes in its own process and notifies this one.
         let command = reopen(&world, &world.clock, 9 * HOLD).await;
         command.admission.give_credit(credit(&alice, 2 * HOLD, "sorry"), "operator").await.unwrap();
         quota.admission.reload(account).await.unwrap();

@@ -1,10 +1,10 @@
 //! Price tables on the operator's pages: upload, comparison, activation, and repricing of receipts.
 
 use berth::app::App;
-use berth::handle::Handle;
 use berth::http::format::query_value;
 use berth::quota::{BudgetCall, Refusal};
 use berth::web::admin::prices::{FORM_BYTES, TABLE_BYTES};
+use berth_ground::handle::Handle;
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice};
 use sea_orm::ConnectionTrait as _;
 

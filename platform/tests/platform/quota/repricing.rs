@@ -1,19 +1,20 @@
-//! Receipts that are rated again by another version of the prices.
+//! Repricing: receipts are rated again by another price table.
 
 use berth::control_socket;
 use berth::db::AccountId;
-use berth::error::Error;
 use berth::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
 use berth::quota::{BudgetCall, CallOutcome, Quota};
+use berth_ground::error::Error;
 use berth_providers::{Usage, UsageReport};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli;
 use crate::quota::{HOLD, call, used};
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill, reopen};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill, reopen};
 use berth_testing::{databases, sqlite};
 
-/// A table in which a model costs so many millionths of a dollar a token.
+/// A price table with one model at `millionths` of a dollar a token.
 pub fn table(model: &str, millionths: u32) -> String {
     format!(
         r#"{{"{model}": {{"litellm_provider": "anthropic", "mode": "chat", "max_input_tokens": 1000,
@@ -54,7 +55,7 @@ fn told(found: &RepricingResult) -> (u64, i64, Vec<(AccountId, i64)>) {
 }
 
 #[tokio::test]
-async fn other_prices_change_what_was_spent_once_and_back_again() {
+async fn repricing_changes_spent_amounts_once_and_can_be_reversed() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |_| ()).await;
@@ -88,7 +89,7 @@ async fn other_prices_change_what_was_spent_once_and_back_again() {
         let newest = quota.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0);
         assert_eq!((&*newest.price_version, &*newest.basis), (&*cheap, "rerated"), "{kind}");
 
-        // What was given by hand stays, also when the prices change again and again.
+        // A correction by the operator survives further repricing.
         let first = quota.ledger.receipts(boris.instance.account, 9).await.unwrap().pop().unwrap();
         quota.ledger.correct(first.id, -40 * A_TOKEN, "sorry", "operator").await.unwrap();
         assert_eq!(change(quota, by(&dear)).await.nanodollars, 750 * A_TOKEN, "{kind}: and back");
@@ -106,7 +107,7 @@ async fn other_prices_change_what_was_spent_once_and_back_again() {
 }
 
 #[tokio::test]
-async fn days_and_an_account_narrow_it_and_nonsense_is_refused() {
+async fn repricing_can_be_limited_to_days_and_an_account_and_invalid_orders_are_refused() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let (alice, boris) = (world.person("alice").await, world.person("boris").await);
     let quota = &world.app.quota;
@@ -143,7 +144,7 @@ async fn days_and_an_account_narrow_it_and_nonsense_is_refused() {
 }
 
 #[tokio::test]
-async fn what_nobody_counted_and_what_cost_nothing_stays_and_is_told() {
+async fn estimated_and_free_receipts_are_left_alone_and_reported() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let quota = &world.app.quota;
@@ -162,7 +163,7 @@ async fn what_nobody_counted_and_what_cost_nothing_stays_and_is_told() {
 }
 
 #[tokio::test]
-async fn many_receipts_are_rated_in_steps() {
+async fn many_receipts_are_repriced_in_steps_and_an_interrupted_run_is_repeated() {
     const CALLS: u64 = 1203;
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
@@ -179,7 +180,7 @@ async fn many_receipts_are_rated_in_steps() {
     while rerating.step().await.unwrap() {
         steps += 1;
         if steps == 2 {
-            // Whoever is killed in the middle begins anew, and does the rest.
+            // After an interruption the next run starts over and changes the remaining receipts.
             let so_far = rerating.found().changed;
             drop(rerating);
             assert_eq!(look(quota, by(&cheap)).await.changed, CALLS - so_far);
@@ -194,7 +195,7 @@ async fn many_receipts_are_rated_in_steps() {
 }
 
 #[tokio::test]
-async fn the_operators_commands_reach_the_running_platform_and_look_before_they_leap() {
+async fn the_operators_commands_preview_and_then_apply_to_the_running_platform() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let quota = &world.app.quota;

@@ -1,5 +1,5 @@
-//! Models that the price table does not know, where the operator lets them be called at the dearest of their provider's
-//! prices.
+//! Unknown models: models without a row in the price table, which the operator may allow at the highest price of their
+//! provider.
 
 use berth::config::UnknownModels;
 use berth::quota::ledger::{RepricingMode, RepricingOrder};
@@ -8,7 +8,8 @@ use berth_providers::{InputBound, Provider, UsageReport};
 
 use crate::quota::{call, used};
 use berth_testing::databases;
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill};
 
 fn tomorrow(person: &Person) -> BudgetCall {
     let mut call = call(person);
@@ -16,7 +17,7 @@ fn tomorrow(person: &Person) -> BudgetCall {
     call
 }
 
-/// The dearest output of a table with these two.
+/// A table in which one model has the higher price of input and the other the higher price of output.
 const TABLE: &str = r#"{
     "claude-of-today": {"litellm_provider": "anthropic", "mode": "chat", "max_input_tokens": 1000,
         "max_output_tokens": 4000, "input_cost_per_token": 9e-6, "output_cost_per_token": 1e-6},
@@ -24,7 +25,7 @@ const TABLE: &str = r#"{
         "max_output_tokens": 9000, "input_cost_per_token": 1e-6, "output_cost_per_token": 5e-6}}"#;
 
 #[tokio::test]
-async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_back_once_it_is_known() {
+async fn an_unknown_model_is_charged_at_the_highest_price_and_the_difference_is_refunded_once_its_price_is_known() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |config| config.unknown_models = UnknownModels::Dearest).await;
@@ -39,7 +40,7 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
         open.demand.max_output_tokens = None;
         open.demand.input = InputBound::WholeModel { at_least: 0 };
         let hold = quota.admit(open).await.unwrap();
-        // The largest answer and the largest input of any of them, the built-in demo model's included.
+        // The largest output and the largest input of any model, including the built-in demo model.
         let held = quota.reports.budget(account).await.unwrap().held_nanodollars;
         assert!(held >= 9000 * 5000 + 1000 * 9000, "{kind}: {held}");
         hold.settle(UsageReport::NoCharge, berth::quota::CallOutcome::Refused, String::new());
@@ -60,7 +61,7 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
 }
 
 #[tokio::test]
-async fn what_a_crash_left_of_an_unknown_model_is_charged_by_what_it_was_held_by() {
+async fn a_hold_for_an_unknown_model_left_by_a_crash_is_charged_at_the_price_of_the_hold() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |config| config.unknown_models = UnknownModels::Dearest).await;
@@ -79,7 +80,7 @@ async fn what_a_crash_left_of_an_unknown_model_is_charged_by_what_it_was_held_by
 }
 
 #[tokio::test]
-async fn unless_the_operator_says_so_an_unknown_model_is_refused() {
+async fn an_unknown_model_is_refused_by_default() {
     for database in databases().await {
         let world = QuotaPlatform::on(database, |_| ()).await;
         let alice = world.person("alice").await;

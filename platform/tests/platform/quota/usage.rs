@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use berth::app::App;
-use berth::handle::Handle;
 use berth::quota::{BudgetCall, CallOutcome, Hold};
+use berth_ground::handle::Handle;
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sea_orm::ConnectionTrait as _;
@@ -299,7 +299,7 @@ async fn an_instance_reads_its_budget_as_json_or_text() {
     assert!(words("/budget?format=json", "text/plain").await.starts_with('{'));
     let refused = alice.get(&world, "/budget?format=poem").send().await.unwrap();
     assert_eq!(refused.status().as_u16(), 400);
-    let elsewhere = client(None).get(format!("http://{}/budget?format=text", world.proxy)).bearer_auth(&alice.token);
+    let elsewhere = client(None).get(format!("http://{}/budget?format=text", world.proxy)).bearer_auth(alice.token());
     assert_eq!(elsewhere.send().await.unwrap().status().as_u16(), 401, "from its own address alone");
     drop(held);
 }

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use axum::http::Method;
 use berth::alarms::Schedule;
-use berth::handle::Handle;
 use berth::own_keys::KeyOwner;
 use berth::sharing::ShareAudience;
 use berth::web::{AccessLevel, Route, apex_routes, app_routes};
 use berth::webhooks::WebhookRequest;
+use berth_ground::handle::Handle;
 use serde_json::json;
 
 use berth_testing::name_server::NameServer;
@@ -250,7 +250,7 @@ async fn try_it(visitor: &mut WebClient, route: &Route, path: &str) -> String {
         }
         _ => visitor.post(path, "").await,
     };
-    // Codes and return paths differ each time; the stories of the pages check them.
+    // Codes and return paths differ each time; the tests of the pages check them.
     answer.in_short().split('?').next().unwrap_or_default().to_owned()
 }
 

@@ -117,6 +117,7 @@ impl Points {
             Some(Deed::Fail) => RelayAction::Fail,
             Some(Deed::Twice) => RelayAction::Twice,
             Some(Deed::Delay(time)) => {
+                // Real time: the delay is the injected fault.
                 tokio::time::sleep(time).await;
                 RelayAction::On
             }

@@ -6,21 +6,20 @@ mod rules;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_providers::Provider;
 use serde::{Deserialize, Serialize};
 
-use rules::{CallAmounts, RepricedCost};
-
+use self::rules::{CallAmounts, RepricedCost};
 use super::corrections::{BY_OPERATOR, BY_PRICES, ReceiptChange};
 use super::open::Ledger;
 use super::receipt::Receipt;
 use super::store;
-use crate::clock::Timestamp;
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{AccountId, HoldId};
-use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, DayRange};
 use crate::quota::prices::{Price, PriceBook};
-use berth_providers::Provider;
 
 /// Receipts of one step.
 const A_STEP: u64 = 500;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use berth_ground::error::Result;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QuerySelect as _};
 
 use super::super::entities::receipts;
 use crate::db::AccountId;
-use crate::error::Result;
 use crate::quota::entities::{allowances, spend_days, sum_as_bigint};
 
 #[derive(FromQueryResult)]

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
+use berth_ground::error::Result;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{FromQueryResult, QuerySelect as _, Set};
 
 use super::super::budget_alert::BudgetAlert;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{alerts, allowances, parse, spend_days, sum_as_bigint};
 

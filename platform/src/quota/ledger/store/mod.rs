@@ -7,13 +7,13 @@ mod receipts;
 mod rows;
 mod sums;
 
+use berth_ground::error::{Error, Result};
 use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 
 use super::entities::books;
 use crate::db::Tx;
-use crate::error::{Error, Result};
 
 pub use agreement::disagreements;
 pub use alerts::{DayOfAccount, MonthOfAccount, add_alerts, spent_in_days, spent_in_months};

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use berth_ground::error::{Error, Result};
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, Select};
@@ -11,7 +12,6 @@ use super::super::entities::receipts::{Column as Of, Entity, Model};
 use super::super::receipt::Receipt;
 use super::{ROWS_PER_STATEMENT, rows};
 use crate::db::{AccountId, HoldId, Tx};
-use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, DayRange, Month};
 
 /// Which of `ids` have their receipt.

@@ -1,10 +1,10 @@
 //! Receipts as rows of their table, in both directions.
 
+use berth_ground::error::{Error, Result};
 use sea_orm::Value;
 
 use super::super::entities::receipts::{Column as Of, Model};
 use super::super::receipt::Receipt;
-use crate::error::{Error, Result};
 use crate::quota::entities::parse;
 
 /// Every column, in the order of [`values_of`].

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_ground::error::Result;
 use sea_orm::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict};
@@ -9,7 +10,6 @@ use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict};
 use super::super::receipt::Receipt;
 use super::ROWS_PER_STATEMENT;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{allowances, spend_days};
 

@@ -1,11 +1,11 @@
 //! Alerts that are shown, and those that are still to be told.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
 
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
 use crate::quota::calendar::Period;
 use crate::quota::entities::{alerts, parse};
 use crate::quota::ledger::BudgetAlert;

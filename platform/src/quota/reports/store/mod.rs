@@ -3,13 +3,13 @@
 mod alerts;
 mod totals;
 
+use berth_ground::error::{Error, Result};
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 
 use super::sums::{ModelSpend, MonthSpend, NamedSpend, SpendGroup, SpendScope};
 use crate::db::AccountId;
-use crate::error::{Error, Result};
 use crate::quota::calendar::DayRange;
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 

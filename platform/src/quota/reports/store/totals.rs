@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use berth_ground::error::Result;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
@@ -9,7 +10,6 @@ use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 use super::super::sums::{AccountMonth, AccountOrder, AllowanceTotals, BookedSpend, NamedSpend};
 use super::NamedRow;
 use crate::db::AccountId;
-use crate::error::Result;
 use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 

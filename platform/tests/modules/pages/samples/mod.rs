@@ -1,11 +1,10 @@
 //! Sample data for every page.
 
 mod prices;
-mod spend;
+mod usage;
 mod webhooks;
 
 use askama::Template;
-use berth::clock::Timestamp;
 use berth::edge::pages::{MessagePage, WaitingPage};
 use berth::http::format::{self, Moment};
 use berth::http::problem::ErrorPage;
@@ -29,6 +28,7 @@ use berth::web::sign_up::page::{HandlePage, SignUpCodePage, SignUpPasskeyPage, S
 use berth::web::sign_up::qr_code::QrPath;
 use berth::web::usage::usage_card::{ModelUsageView, UsageCardView};
 use berth::webhooks::InboxCounts;
+use berth_ground::clock::Timestamp;
 
 const NOON: i64 = 1_795_183_329_000;
 
@@ -53,17 +53,17 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("dashboard-asleep", dashboard(&status(Fact::Frozen, WakeStage::Ready), 123_000, 0)),
         ("dashboard-failed", dashboard(&status(Fact::Failed, WakeStage::Container), 5_000_000_000, 0)),
         ("dashboard-new", dashboard(&status(Fact::Provisioning, WakeStage::Volume), 0, 0)),
-        ("spend", spend::full()),
-        ("spend-past", spend::past()),
-        ("spend-first-day", spend::first_day()),
-        ("spend-empty", spend::empty()),
-        ("receipts", spend::receipts()),
-        ("receipt", spend::receipt(None)),
-        ("receipt-altered", spend::receipt(Some("receipt 17 was altered: its digest is another"))),
-        ("receipt-under-own-key", spend::receipt_under_own_key(Some(4_139_700))),
-        ("receipt-under-own-key-unknown", spend::receipt_under_own_key(None)),
-        ("own-keys", spend::own_keys(true)),
-        ("own-keys-none", spend::own_keys(false)),
+        ("usage", usage::full()),
+        ("usage-past", usage::past()),
+        ("usage-first-day", usage::first_day()),
+        ("usage-empty", usage::empty()),
+        ("receipts", usage::receipts()),
+        ("receipt", usage::receipt(None)),
+        ("receipt-altered", usage::receipt(Some("receipt 17 was altered: its digest is another"))),
+        ("receipt-under-own-key", usage::receipt_under_own_key(Some(4_139_700))),
+        ("receipt-under-own-key-unknown", usage::receipt_under_own_key(None)),
+        ("own-keys", usage::own_keys(true)),
+        ("own-keys-none", usage::own_keys(false)),
         ("webhooks", webhooks::page(true)),
         ("webhooks-empty", webhooks::page(false)),
         ("sharing", sharing(true)),
@@ -78,16 +78,16 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("passkeys", passkeys(false)),
         ("passkeys-recovered", passkeys(true)),
         ("new-recovery-codes", new_recovery_codes()),
-        ("leave", leave("")),
-        ("leave-refused", leave("This is not your handle. Type it to say that you mean it.")),
+        ("deletion", deletion("")),
+        ("deletion-refused", deletion("This is not your handle. Type it to say that you mean it.")),
         ("left", html(&DeletionStartedPage { handle: "alice".into(), due: Moment(Timestamp(NOON)) })),
         ("leaving", leaving(true)),
         ("leaving-deleted", leaving(false)),
         ("admin", admin()),
-        ("admin-spend", spend::of_all()),
-        ("admin-spend-refused", spend::of_all_refused()),
-        ("admin-spend-account", spend::of_account()),
-        ("admin-compare", spend::compared()),
+        ("admin-usage", usage::of_all()),
+        ("admin-usage-refused", usage::of_all_refused()),
+        ("admin-usage-account", usage::of_account()),
+        ("admin-compare", usage::compared()),
         ("admin-prices", prices::all()),
         ("admin-prices-refused", prices::refused()),
         ("admin-price-version", prices::version()),
@@ -224,7 +224,7 @@ fn dashboard(status: &InstanceStatus, spent: i64, held: i64) -> String {
             holds: held > 0,
             models: if spent == 0 { Vec::new() } else { models.map(model).into() },
         },
-        alerts: if spent == 5_000_000_000 { spend::alerts() } else { Vec::new() },
+        alerts: if spent == 5_000_000_000 { usage::alerts() } else { Vec::new() },
         webhooks: webhooks::card(spent > 0),
         shares: usize::from(spent > 0) * 3,
         port: String::new(),
@@ -364,7 +364,7 @@ fn new_recovery_codes() -> String {
     html(&NewRecoveryCodesPage { head: head("alice"), codes })
 }
 
-fn leave(note: &str) -> String {
+fn deletion(note: &str) -> String {
     html(&DeleteAccountPage {
         head: head("alice"),
         instance_host: "alice.example.com".into(),

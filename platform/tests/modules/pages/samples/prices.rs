@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use berth::clock::Timestamp;
 use berth::db::AccountId;
+use berth_ground::clock::Timestamp;
 
 use berth::quota::ledger::{AccountRepricing, RepricingResult};
 use berth::quota::prices::{

@@ -1,12 +1,12 @@
 //! Sample data for the page of webhooks and the dashboard's card of them.
 
-use berth::clock::Timestamp;
 use berth::http::format::{self, Moment};
 use berth::web::webhooks::alarms::AlarmRow;
 use berth::web::webhooks::card::WebhooksCard;
 use berth::web::webhooks::delivery_view::DeliveryRow;
 use berth::web::webhooks::page::WebhooksPage;
 use berth::webhooks::InboxCounts;
+use berth_ground::clock::Timestamp;
 
 use super::{NOON, head, html};
 

@@ -5,11 +5,11 @@ mod host;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use berth_containers::{ContainerHost, gateway};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::containers::{ContainerHost, gateway};
 use crate::db::Db;
 use crate::modules::{Finding, Modules};
 

@@ -1,10 +1,11 @@
-//! Price tables opened up, for the operator to look at before anything goes by them: what each says of every model, and
-//! how it differs from the one in force.
+//! Price comparison: for the operator, the price of each model in a table, and its differences from the table in force,
+//! before that table is put in force.
+
+use berth_ground::error::{Error, Result};
 
 use super::book::{PriceBook, PriceChanges};
 use super::tables::{PriceTable, PriceTables};
 use super::tariffs::Price;
-use crate::error::{Error, Result};
 
 /// A model and its price.
 #[derive(Clone, Debug, PartialEq, Eq)]

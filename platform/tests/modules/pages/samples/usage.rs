@@ -1,6 +1,5 @@
 //! Sample data for the pages about AI usage.
 
-use berth::clock::Timestamp;
 use berth::db::{AccountId, HoldId, InstanceId};
 use berth::http::format::{self, Moment};
 use berth::quota::ledger::{BudgetAlert, ReceiptProof};
@@ -14,9 +13,10 @@ use berth::web::admin::limits::{LimitField, UserLimitsPage};
 use berth::web::admin::usage::{self as admin_usage, AllUsagePage, UserUsageRow};
 use berth::web::own_keys::{KeyRefusalView, OwnKeyView, OwnKeysPage, ProviderRow};
 use berth::web::usage::budget_view::{self, BudgetAlertView};
-use berth::web::usage::page::{self as spend, MonthRow, UsagePage};
+use berth::web::usage::page::{self as usage_page, MonthRow, UsagePage};
 use berth::web::usage::receipt_view;
 use berth::web::usage::receipts::{self, ReceiptsPage};
+use berth_ground::clock::Timestamp;
 use uuid::Uuid;
 
 use super::{NOON, admin_head, head, html};
@@ -133,7 +133,7 @@ pub fn full() -> String {
     let november: Month = "2026-11".parse().unwrap();
     let (sums, mut today) = (sums("2026-11", 20), sums("2026-11", 1));
     today.by_agent.truncate(2);
-    let page = spend::page(admin_head("alice"), november, &sums, Some(&today));
+    let page = usage_page::page(admin_head("alice"), november, &sums, Some(&today));
     let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipt_view::rows(&calls(8)));
     let left = Some(budget_view::budget_view(&left));
     shown(UsagePage { left, alerts: alerts(), months: months(), receipts, ..page })
@@ -141,7 +141,7 @@ pub fn full() -> String {
 
 /// A past month of 31 days.
 pub fn past() -> String {
-    let page = spend::page(admin_head("alice"), "2026-10".parse().unwrap(), &sums("2026-10", 31), None);
+    let page = usage_page::page(admin_head("alice"), "2026-10".parse().unwrap(), &sums("2026-10", 31), None);
     let mut months = months();
     (months[0].current, months[1].current) = (false, true);
     shown(UsagePage { months, receipts: receipt_view::rows(&calls(3)), ..page })
@@ -155,14 +155,14 @@ pub fn first_day() -> String {
         other_agents_nanodollars: 0,
         by_day: day,
     };
-    let page = spend::page(admin_head("alice"), "2026-11".parse().unwrap(), &one, Some(&one));
+    let page = usage_page::page(admin_head("alice"), "2026-11".parse().unwrap(), &one, Some(&one));
     let receipts = receipt_view::rows(&calls(1));
     shown(UsagePage { left: Some(budget_view::budget_view(&left(31_000, 0))), receipts, ..page })
 }
 
 pub fn empty() -> String {
     let nothing = SpendBreakdown { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
-    let page = spend::page(admin_head("alice"), "2026-11".parse().unwrap(), &nothing, Some(&nothing));
+    let page = usage_page::page(admin_head("alice"), "2026-11".parse().unwrap(), &nothing, Some(&nothing));
     shown(UsagePage { left: Some(budget_view::budget_view(&left(0, 0))), ..page })
 }
 
