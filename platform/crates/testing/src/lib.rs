@@ -6,18 +6,20 @@
 pub mod container_hosts;
 pub mod quota_platform;
 pub mod stub_provider;
+pub mod web_client;
 
 pub mod bulk_accounts;
 pub mod caddy;
 pub mod chromium;
-pub mod clients;
 pub mod databases;
 pub mod deployed_stack;
 pub mod docker_engine;
 pub mod engine_platform;
 pub mod fake_platform;
 pub mod fault_proxy;
+pub mod http1_client;
 pub mod name_server;
+pub mod passkey_browser;
 pub mod pebble;
 pub mod person;
 pub mod process;
@@ -44,7 +46,6 @@ use berth::own_keys::OwnKeys;
 use berth_containers::fake::FakeHost;
 use berth_ground::clock::{Clock, Timestamp};
 use berth_net::peer::Client;
-pub use clients::{http1_client, passkey_browser, web_client};
 pub use databases::{Database, databases, sqlite};
 
 /// A Sunday in November 2026, half past ten in the morning, at the start of a one-time code's 30 seconds.
