@@ -1,6 +1,7 @@
 //! The JSON list of deliveries: pages by cursor, of one owner and one state.
 
-use berth_testing::fake_platform::{Answer, FakePlatform, Person};
+use berth_testing::fake_platform::{Answer, FakePlatform};
+use berth_testing::person::Person;
 use berth_testing::webhook_receiver::Reply;
 use berth_testing::{databases, sqlite};
 
