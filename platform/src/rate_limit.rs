@@ -101,10 +101,6 @@ impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
         if keys > self.purge_at.load(Ordering::Relaxed) {
             // Two concurrent checks may both purge: that costs time and changes nothing, hence no lock.
             self.purge();
-            // A purge scans every key. With a fixed mark, more active keys than the mark would cause a purge at each
-            // check. The mark is twice the number of remaining keys instead, so the cost of a purge is amortised over
-            // as many checks.
-            self.purge_at.store(PURGE_AT.max(2 * self.limiter.len()), Ordering::Relaxed);
         }
         self.limiter.check_key(key).map_err(|refused| refused.wait_time_from(self.clock.now()))
     }
@@ -112,6 +108,10 @@ impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
     /// Evicts keys with a full bucket: a new bucket would have the same state.
     pub fn purge(&self) {
         self.limiter.retain_recent();
+        // A purge scans every key. With a fixed mark, more active keys than the mark would cause a purge at each check.
+        // The mark is twice the number of remaining keys instead, so the cost of a purge is amortised over as many
+        // checks.
+        self.purge_at.store(PURGE_AT.max(2 * self.limiter.len()), Ordering::Relaxed);
     }
 
     /// Whether no key has a bucket.
@@ -223,6 +223,18 @@ mod tests {
             limiter.check(&key).unwrap();
         }
         assert_eq!(limiter.purge_at.load(Ordering::Relaxed), 2 * (PURGE_AT + 1));
+    }
+
+    #[test]
+    fn a_purge_from_outside_lowers_the_mark_that_a_crowd_raised() {
+        let clock = clock();
+        let limiter = KeyedRateLimiter::new(LIMIT, clock.clone());
+        for key in 0..=PURGE_AT + 1 {
+            limiter.check(&key).unwrap();
+        }
+        clock.advance(Duration::from_secs(3));
+        limiter.purge();
+        assert_eq!(limiter.purge_at.load(Ordering::Relaxed), PURGE_AT);
     }
 
     #[test]

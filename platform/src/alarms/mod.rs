@@ -50,6 +50,7 @@ struct AlarmsInner {
 impl Alarms {
     /// Opens the module: reads when the next alarm is due.
     pub async fn open(db: Db, clock: Clock, instances: Instances, webhooks: Webhooks) -> Result<Self> {
+        store::log_unreadable(&db).await?;
         let next = store::next_due(&db).await?.unwrap_or(NEVER);
         let changes = KeyedRateLimiter::new(CHANGES, clock.clone());
         let changing = tokio::sync::Mutex::default();

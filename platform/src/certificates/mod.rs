@@ -17,6 +17,7 @@ use std::time::Duration;
 use berth_ground::clock::{Clock, Timestamp};
 use berth_ground::error::Result;
 use berth_ground::handle::Handle;
+pub use registration::DOCTOR_SUBJECT;
 pub use rules::BudgetUsage;
 use rules::WeeklyBudget;
 

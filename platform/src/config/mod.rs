@@ -1,19 +1,21 @@
 //! Configuration of the platform, read once from environment variables, with all mistakes reported together.
 
+mod ai_calls;
+mod parsers;
 mod providers;
 mod reader;
 
-pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
-use berth_ground::money::Nanodollars;
-pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
-use berth_net::hosts::Hosts;
-pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
-pub use reader::parse_dollars;
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use ai_calls::{CallLimits, ProviderSettings, UnknownModels};
+pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
+pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
+use berth_net::hosts::Hosts;
+pub use parsers::parse_dollars;
+pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
 use zeroize::Zeroizing;
 
 /// The validated settings of the platform.
@@ -59,45 +61,6 @@ pub struct Config {
     /// The DNS server for proofs of custom domains; `None`: the resolver of this machine.
     pub dns: Option<SocketAddr>,
     pub log: LogConfig,
-}
-
-/// The policy for calls of models that the price table lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnknownModels {
-    Refuse,
-    /// Hold and charge them at the highest price of their provider.
-    Dearest,
-}
-
-/// The limits on AI calls of one account. `None`: no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallLimits {
-    /// Per calendar month in UTC.
-    pub month_nanodollars: Nanodollars,
-    pub day_nanodollars: Option<Nanodollars>,
-    pub requests_a_minute: Option<u32>,
-    /// Input and output together. A call in flight counts with its upper bound, a finished one with its usage.
-    pub tokens_a_minute: Option<u32>,
-    pub calls_at_once: u32,
-}
-
-/// The upstream address and API keys of a model provider.
-#[derive(Clone)]
-pub struct ProviderSettings {
-    /// Without a trailing slash.
-    pub url: String,
-    /// Empty for the demo model, which needs no key.
-    pub keys: Vec<Zeroizing<String>>,
-    /// The provider's own address: calls under accounts' own keys go there, also while the demo model answers all
-    /// others.
-    pub url_for_own_keys: String,
-}
-
-// Written by hand, because a derived Debug would print the keys.
-impl fmt::Debug for ProviderSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProviderSettings({}, {} keys)", self.url, self.keys.len())
-    }
 }
 
 impl Config {
@@ -181,6 +144,8 @@ pub fn demo_listen_from_env() -> Result<SocketAddr, SettingsError> {
 
 #[cfg(test)]
 mod tests {
+    use berth_ground::money::Nanodollars;
+
     use super::*;
 
     fn read(set: &[(&str, &str)]) -> Result<Config, SettingsError> {

@@ -8,7 +8,7 @@ pub use berth_providers::WireFormat;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
-use super::reader::{may_be_sent_a_key, parse_dollars};
+use super::parsers::{may_be_sent_a_key, parse_dollars};
 
 /// Names with another meaning in the quota proxy's paths.
 const RESERVED_NAMES: [&str; 6] = ["anthropic", "openai", "metered", "budget", "jobs", "alarms"];

@@ -11,7 +11,8 @@ use crate::modules::{DeletedAccount, Module, Modules, ScheduledWork};
 impl Module for Domains {
     fn scheduled_work(&self, _: &Modules) -> Vec<ScheduledWork> {
         let recheck_proofs = |domains: Self| async move { domains.recheck_proofs().await };
-        vec![ScheduledWork::leased("recheck_domains", "20 25 * * * *", self, recheck_proofs)]
+        // Earlier versions enqueued rows of this name, and one of them may run beside this version during an upgrade.
+        vec![ScheduledWork::leased("look_at_domains", "20 25 * * * *", self, recheck_proofs)]
     }
 
     async fn delete_account_rows(&self, tx: &Tx, account: &DeletedAccount) -> Result<()> {

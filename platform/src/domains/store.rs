@@ -11,8 +11,7 @@ use crate::db::{self, Db, InstanceId, Tx};
 
 /// The domains of all instances, sorted by name.
 pub(super) async fn all(db: &Db) -> Result<Vec<Domain>> {
-    let rows = row::Entity::find().order_by_asc(row::Column::Name).all(db.read()).await?;
-    Ok(rows.into_iter().map(Domain::from).collect())
+    db::rows::parsed(db.read(), row::Entity::find().order_by_asc(row::Column::Name), |row| Ok(row.into())).await
 }
 
 pub(super) async fn count(tx: &Tx, instance: InstanceId) -> Result<u64> {

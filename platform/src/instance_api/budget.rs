@@ -1,10 +1,13 @@
 //! The budget endpoint: the remaining AI budget of the owner's account, as JSON, or as sentences for an agent's prompt.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use berth_ground::error::Error;
 use serde::Serialize;
 
 use super::api_error::ApiError;
@@ -13,6 +16,8 @@ use crate::app::App;
 use crate::http::format::{about, at_least, day};
 use crate::http::problem::{Problem, method_not_allowed};
 use crate::quota::reports::{AccountBudget, ModelSpend, RateLimitView};
+
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/budget", get(show)).method_not_allowed_fallback(async || ApiError(method_not_allowed().await))
@@ -43,15 +48,23 @@ async fn show(
 ) -> Result<Response, ApiError> {
     let account = instance.account;
     let format = format(&uri, &headers)?;
-    let left = app.quota.reports.budget(account).await?;
+    let left = app.quota.reports.budget(account).await.map_err(unavailable)?;
     let own_keys = app.own_keys.in_use(account);
     Ok(match format {
         BudgetFormat::Text => format!("{}{}\n", sentences(&left), own_keys_sentence(&own_keys)).into_response(),
         BudgetFormat::Json => {
-            let by_model = app.quota.reports.models_this_month(account).await?;
+            let by_model = app.quota.reports.models_this_month(account).await.map_err(unavailable)?;
             Json(BudgetView { left, by_model, own_keys }).into_response()
         }
     })
+}
+
+/// 503 with Retry-After for every failure to read the figures. An agent asks before each step of its work: told when to
+/// ask again it waits, where 500 would make it give up.
+fn unavailable(error: Error) -> ApiError {
+    tracing::error!(error = ?error, "a budget could not be read");
+    let message = "The budget cannot be read just now. Please try again.".into();
+    Error::Unavailable { message, retry_after: TRY_AGAIN }.into()
 }
 
 fn format(uri: &Uri, headers: &HeaderMap) -> Result<BudgetFormat, Problem> {

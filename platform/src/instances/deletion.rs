@@ -91,8 +91,8 @@ impl Instances {
     }
 
     /// Deletes every row of an instance after its volume was destroyed, in the caller's transaction, and quarantines
-    /// its slot for `SLOT_QUARANTINE`. Call [`Instances::forget`] after the commit. Idempotent: without such an instance it
-    /// does nothing.
+    /// its slot for `SLOT_QUARANTINE`. Call [`Instances::forget`] after the commit. Idempotent: without such an
+    /// instance it does nothing.
     ///
     /// # Errors
     /// `Internal` while rows of another module refer to the instance (foreign keys): the caller deletes those first.

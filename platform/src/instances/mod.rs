@@ -26,6 +26,7 @@ mod wishes;
 mod work;
 mod work_tally;
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -73,6 +74,9 @@ struct Inner {
     images: Vec<String>,
     /// Cache of every instance row. Callers that route requests read it and never the database.
     known: RwLock<InstanceIndex>,
+    /// Instances whose row could not be parsed at the start. They are served to nobody, and their containers are no
+    /// orphans.
+    set_aside: HashSet<InstanceId>,
     rounds: reconciler_state::ReconcilerState,
     /// Upper limit on how long one declared job keeps an instance awake.
     job_limit: Duration,
@@ -84,6 +88,11 @@ impl Instances {
     /// Loads every instance row into the cache. No container is touched until [`Instances::begin`].
     pub async fn open(db: Db, clock: Clock, host: Arc<dyn ContainerHost>, config: &Config) -> Result<Self> {
         let containers = &config.containers;
+        let records = store::all(&db).await?;
+        let mut set_aside = store::ids(&db).await?;
+        for record in &records {
+            set_aside.remove(&record.id);
+        }
         let instances = Self(Arc::new(Inner {
             db,
             clock,
@@ -99,12 +108,13 @@ impl Instances {
             slots: u32::from(containers.bridges) * SLOTS_PER_BRIDGE,
             images: containers.images.clone(),
             known: RwLock::default(),
+            set_aside,
             rounds: reconciler_state::ReconcilerState::default(),
             job_limit: config.job_limit,
             processors: processor_usage::ProcessorUsage::new(config.busy_cpu_percent),
             memory: memory_reserve::MemoryReserve::new(config.starts_at_once, config.memory_reserve_percent),
         }));
-        for record in store::all(&instances.0.db).await? {
+        for record in records {
             instances.learn(record);
         }
         instances.learn_jobs().await?;

@@ -52,7 +52,7 @@ impl Instances {
                 return Ok(());
             }
         };
-        anyhow::ensure!(seen.is_empty() || !self.all().is_empty(), "{WRONG_DATABASE}");
+        anyhow::ensure!(seen.is_empty() || !self.all().is_empty() || !self.0.set_aside.is_empty(), "{WRONG_DATABASE}");
         self.compare(&seen).await;
         self.settle_within_patience().await;
         Ok(())
@@ -255,6 +255,7 @@ impl Instances {
         let unknown: HashSet<InstanceId> = seen
             .iter()
             .filter(|s| s.container.is_some() && self.by_id(s.instance).is_none())
+            .filter(|s| !self.0.set_aside.contains(&s.instance))
             .map(|s| s.instance)
             .collect();
         // Containers found while the database is empty belong to another database: they never become due for removal,

@@ -19,6 +19,8 @@ use crate::modules::{Dispatch, Modules, ScheduledWork};
 const LEASE: Duration = Duration::from_secs(120);
 /// Polling interval for due rows without a tick: rows whose process crashed, or whose run failed.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// The stored name of the purge of done jobs.
+pub const PURGE_JOBS: &str = "purge_jobs";
 /// Retention of done jobs, so that operators can check that they ran.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -45,7 +47,7 @@ impl Jobs {
         let table = JobsTable { db: db.clone(), clock: clock.clone() };
         let purge = |JobsTable { db, clock }| async move { store::purge(&db, clock.now().minus(KEEP)).await };
         let mut works = modules.scheduled_work();
-        works.push(ScheduledWork::leased("purge_jobs", "30 7 3 * * *", &table, purge));
+        works.push(ScheduledWork::leased(PURGE_JOBS, "30 7 3 * * *", &table, purge));
         Self { db, clock, works: works.into(), due: Arc::default() }
     }
 

@@ -22,7 +22,7 @@ pub use admission::{Admission, BudgetCall, OwnKeyCall, Refusal};
 pub use calendar::{Day, DayRange, Month, Period};
 pub use ledger::{Hold, Ledger, Receipt};
 pub use prices::{CallOutcome, PriceTables, dollars};
-pub use registration::QuotaModule;
+pub use registration::{QuotaModule, money_findings};
 pub use reports::Reports;
 
 use crate::config::Config;

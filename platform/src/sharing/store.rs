@@ -9,19 +9,18 @@ use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as
 
 use super::rules::{ShareAudience, audience_columns};
 use super::share::{Share, ShareId};
-use crate::db::{Db, InstanceId, Tx};
+use crate::db::{Db, InstanceId, Tx, rows};
 
 /// The shares of all instances, the oldest first.
 pub(super) async fn all(db: &Db) -> Result<Vec<(InstanceId, Share)>> {
-    let rows = row::Entity::find().order_by_asc(row::Column::MadeAtMs).all(db.read()).await?;
-    rows.into_iter().map(|row| Ok((row.instance_id, row.try_into()?))).collect()
+    let all = row::Entity::find().order_by_asc(row::Column::MadeAtMs);
+    rows::parsed(db.read(), all, |row| Ok((row.instance_id, row.try_into()?))).await
 }
 
 /// The shares of one instance, the oldest first.
 pub(super) async fn of(db: &Db, instance: InstanceId) -> Result<Vec<Share>> {
-    let rows = row::Entity::find().filter(row::Column::InstanceId.eq(instance));
-    let rows = rows.order_by_asc(row::Column::MadeAtMs).all(db.read()).await?;
-    rows.into_iter().map(Share::try_from).collect()
+    let theirs = row::Entity::find().filter(row::Column::InstanceId.eq(instance)).order_by_asc(row::Column::MadeAtMs);
+    rows::parsed(db.read(), theirs, Share::try_from).await
 }
 
 pub(super) async fn count(tx: &Tx, instance: InstanceId) -> Result<u64> {

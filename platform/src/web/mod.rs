@@ -11,6 +11,7 @@ mod csrf;
 pub mod dashboard;
 pub mod domains;
 mod extractors;
+mod former_addresses;
 pub mod hand_off;
 pub mod instance;
 pub mod landing;
@@ -64,5 +65,6 @@ pub fn app_routes() -> Vec<Route> {
     table.extend(sharing::routes());
     table.extend(domains::routes());
     table.extend(admin::routes());
+    table.extend(former_addresses::routes());
     table
 }

@@ -7,6 +7,7 @@ use berth::modules::{Finding, Verdict};
 use berth_containers::{ConfigurationDrift, HostReport};
 
 use berth_testing::{TestModules, databases};
+use sea_orm::ConnectionTrait as _;
 
 /// What `doctor` finds on a healthy host that is changed like this.
 async fn found(platform: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<Finding> {
@@ -46,6 +47,35 @@ async fn vulnerable_versions_and_missing_isolation_are_reported() {
         let finding = finding.unwrap_or_else(|| panic!("nothing is said of {subject}"));
         assert_eq!(finding.verdict, verdict, "{finding:?}");
         assert!(finding.sentence.contains(words), "{finding:?} does not say {words:?}");
+    }
+}
+
+#[tokio::test]
+async fn money_and_certificates_are_checked_also_where_the_platform_cannot_start() {
+    let platform = TestModules::with(
+        databases::sqlite().await,
+        &[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "50")],
+    )
+    .await;
+    let tx = platform.db.begin().await.unwrap();
+    for statement in [
+        "DROP TABLE alarms",
+        "INSERT INTO accounts VALUES (X'00000000000000000000000000000001', 'alice', 'alice', 'member', 'active', X'00', 0, 0, 0, 0)",
+        "INSERT INTO allowances VALUES (X'00000000000000000000000000000001', '2026-11', 1000, 5)",
+    ] {
+        tx.execute_unprepared(statement).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let findings = found(&platform, |_| {}).await;
+    for (subject, verdict, words) in [
+        ("platform", Verdict::Broken, "cannot start: reading the alarms"),
+        ("money", Verdict::Broken, "spent is 5, its days sum to 0"),
+        ("new addresses", Verdict::Fine, "0 of 50"),
+    ] {
+        let finding = findings.iter().find(|finding| finding.subject == subject);
+        let finding = finding.unwrap_or_else(|| panic!("nothing is said of {subject}"));
+        assert_eq!(finding.verdict, verdict, "{finding:?}");
+        assert!(finding.sentence.contains(words), "{finding:?}");
     }
 }
 

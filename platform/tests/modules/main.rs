@@ -5,5 +5,7 @@
 mod accounts;
 mod architecture;
 mod doctor;
+mod migrations;
 mod pages;
 mod registration;
+mod scripts;

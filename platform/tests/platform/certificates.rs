@@ -16,10 +16,10 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use berth_testing::caddy::CaddyProxy;
+use berth_testing::caddy::pebble;
 use berth_testing::chromium::trust;
 use berth_testing::fake_platform::FakePlatform;
 use berth_testing::http1_client::Wire;
-use berth_testing::pebble;
 use berth_testing::wait::eventually;
 use berth_testing::web_client::WebFixture;
 

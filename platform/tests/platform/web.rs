@@ -93,6 +93,27 @@ async fn errors_are_pages_for_people_and_problems_for_programs() {
 }
 
 #[tokio::test]
+async fn former_addresses_redirect_permanently_with_what_follows_them() {
+    let site = WebFixture::new().await;
+    let mut alice = site.member("alice").await;
+    for (former, present) in [
+        ("/mailbox", "/webhooks"),
+        ("/mailbox?state=failed", "/webhooks?state=failed"),
+        ("/spend/receipts?before=7", "/usage/receipts?before=7"),
+        ("/spend/receipts/0191d9a5", "/usage/receipts/0191d9a5"),
+        ("/leave", "/account/delete"),
+        ("/leaving", "/account/deletion"),
+        ("/leaving/a?b=c", "/account/deletion/a?b=c"),
+        ("/admin/spend?page=2", "/admin/usage?page=2"),
+        ("/mailbox//evil.example", "/webhooks//evil.example"),
+    ] {
+        assert_eq!(alice.get(former).await.in_short(), format!("308 {present}"), "{former}");
+    }
+    assert_eq!(alice.get("/leavings").await.in_short(), "404");
+    assert_eq!(alice.post("/leave", "").await.in_short(), "405", "a form of an open page is not sent elsewhere");
+}
+
+#[tokio::test]
 async fn without_a_session_the_front_page_sends_people_to_log_in_and_tells_programs() {
     let site = WebFixture::new().await;
     let mut visitor = site.visitor();

@@ -20,7 +20,6 @@ pub mod fault_proxy;
 pub mod http1_client;
 pub mod name_server;
 pub mod passkey_browser;
-pub mod pebble;
 pub mod person;
 pub mod process;
 pub mod provisioner;

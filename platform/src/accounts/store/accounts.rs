@@ -11,7 +11,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::{conflict_if_duplicate, unreadable};
 use crate::accounts::{AccountState, Role};
-use crate::db::{AccountId, Tx};
+use crate::db::{AccountId, Tx, rows};
 
 mod row {
     use sea_orm::entity::prelude::*;
@@ -160,8 +160,8 @@ pub(in crate::accounts) async fn skeletons_of_accounts<C: ConnectionTrait>(
 
 /// The accounts sorted by handle, at most `limit`.
 pub(in crate::accounts) async fn accounts<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<StoredAccount>> {
-    let rows = row::Entity::find().order_by_asc(row::Column::Handle).limit(limit).all(on).await?;
-    rows.into_iter().map(StoredAccount::try_from).collect()
+    let first = row::Entity::find().order_by_asc(row::Column::Handle).limit(limit);
+    rows::parsed(on, first, StoredAccount::try_from).await
 }
 
 /// Compare-and-set: marks the code of `step` as used and resets the failure count. `false` when a code of this or a

@@ -11,7 +11,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 use webauthn_rs::prelude::Passkey;
 
 use super::{PURGE_BATCH, conflict_if_duplicate, unreadable};
-use crate::db::{AccountId, Tx};
+use crate::db::{AccountId, Tx, rows};
 
 mod passkeys {
     use sea_orm::entity::prelude::*;
@@ -139,12 +139,10 @@ pub(in crate::accounts) async fn passkeys_of<C: ConnectionTrait>(
     on: &C,
     account: AccountId,
 ) -> Result<Vec<StoredPasskey>> {
-    let rows = passkeys::Entity::find()
+    let theirs = passkeys::Entity::find()
         .filter(passkeys::Column::AccountId.eq(account))
-        .order_by_asc(passkeys::Column::CreatedAtMs)
-        .all(on)
-        .await?;
-    rows.into_iter().map(StoredPasskey::try_from).collect()
+        .order_by_asc(passkeys::Column::CreatedAtMs);
+    rows::parsed(on, theirs, StoredPasskey::try_from).await
 }
 
 /// Compare-and-set: stores the signature counter and backup state after a login, if the row still holds `before`, the

@@ -10,7 +10,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 use super::accounts::{parse_state, state_as_str};
 use super::unreadable;
 use crate::accounts::AccountState;
-use crate::db::{AccountId, InstanceId, Tx};
+use crate::db::{AccountId, InstanceId, Tx, rows};
 
 mod row {
     use sea_orm::entity::prelude::*;
@@ -110,8 +110,8 @@ pub(in crate::accounts) async fn departure<C: ConnectionTrait>(
 
 /// The departures that are due first, at most `limit`.
 pub(in crate::accounts) async fn departures<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<DeletionRecord>> {
-    let rows = row::Entity::find().order_by_asc(row::Column::DueAtMs).limit(limit).all(on).await?;
-    rows.into_iter().map(DeletionRecord::try_from).collect()
+    let first = row::Entity::find().order_by_asc(row::Column::DueAtMs).limit(limit);
+    rows::parsed(on, first, DeletionRecord::try_from).await
 }
 
 pub(in crate::accounts) async fn note_buried(

@@ -18,8 +18,14 @@ const TRY: Duration = Duration::from_secs(3);
 /// An opened database, and the modules built on it.
 pub struct Opened {
     pub db: Db,
-    /// An error when the database holds something that this version does not understand.
-    pub modules: anyhow::Result<Modules>,
+    pub modules: Result<Modules, StartFailure>,
+}
+
+/// Why the platform cannot be built on the database.
+pub struct StartFailure {
+    pub error: anyhow::Error,
+    /// The results of the checks that need the database alone.
+    pub findings: Vec<Finding>,
 }
 
 /// Examines database, books, certificates, provisioner, host, images and listeners.
@@ -63,7 +69,10 @@ async fn of_database(opened: anyhow::Result<Opened>) -> Vec<Finding> {
     let mut findings = vec![Finding::fine("database", "answers, schema up to date".into())];
     match modules {
         Ok(modules) => findings.extend(modules.doctor_findings().await),
-        Err(error) => findings.push(Finding::broken("platform", format!("cannot start: {error:#}"))),
+        Err(StartFailure { error, findings: of_database }) => {
+            findings.push(Finding::broken("platform", format!("cannot start: {error:#}")));
+            findings.extend(of_database);
+        }
     }
     findings
 }

@@ -1,4 +1,5 @@
 //! The limits of single accounts, and grants of credit.
+
 use berth_ground::handle::Handle;
 use berth_ground::money::Nanodollars;
 use serde::Serialize;

@@ -1,11 +1,12 @@
 //! The books of accounts in memory: read from the database before an account's first call, and authoritative after it.
 
-use berth_ground::clock::Clock;
-use berth_ground::error::Result;
-use berth_ground::money::Nanodollars;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 
 use super::books::Books;
 use super::store;

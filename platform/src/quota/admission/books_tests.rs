@@ -1,4 +1,5 @@
 //! Admission as tables and properties.
+
 use berth_ground::money::Nanodollars;
 use proptest::prelude::*;
 

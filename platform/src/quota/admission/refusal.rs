@@ -1,9 +1,10 @@
 //! Reasons for which a call is refused.
 
+use std::time::Duration;
+
 use berth_ground::clock::Timestamp;
 use berth_ground::error::Error;
 use berth_ground::money::Nanodollars;
-use std::time::Duration;
 
 use super::books::LimitExceeded;
 use crate::quota::calendar::{Day, Month};

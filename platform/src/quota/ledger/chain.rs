@@ -12,7 +12,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::receipt::Receipt;
+use super::receipt::{Receipt, UnreadableReceipt};
 use crate::quota::admission::Payer;
 use crate::quota::calendar::{Day, Month};
 
@@ -189,6 +189,15 @@ impl<'a> ChainVerifier<'a> {
         self.head = Some(ChainHead { seq: *seq, digest: hash.clone() });
         self.newest_is_signed = !signature.is_empty();
         Ok(())
+    }
+
+    /// Passes over a row that is no receipt, and says so. The receipts after it are checked by the digest that it has.
+    pub fn pass_over(&mut self, row: &UnreadableReceipt) -> String {
+        self.head = row.seq.zip(row.hash.clone()).map(|(seq, digest)| ChainHead { seq, digest });
+        self.newest_is_signed = true;
+        let text = |part: Option<String>| part.unwrap_or_else(|| "?".into());
+        let (id, seq) = (text(row.id.map(|id| id.to_string())), text(row.seq.map(|seq| seq.to_string())));
+        format!("receipt {id} ({seq}) was altered: it cannot be read")
     }
 
     /// Ends the walk.

@@ -3,6 +3,7 @@
 //!
 //! A correction enters the journal and the books in memory in one step, and the database a moment later, like the
 //! settlement of a call. Its id is derived from its content, so that the same correction is never made twice.
+
 use berth_ground::clock::Timestamp;
 use berth_ground::error::{Error, Result};
 use berth_ground::money::Nanodollars;

@@ -1,4 +1,5 @@
 //! The journal on a real disk.
+
 use berth_ground::clock::Timestamp;
 use berth_ground::money::Nanodollars;
 use berth_providers::Usage;

@@ -1,5 +1,6 @@
 //! The charge of a call under its owner's own key, which is zero because the provider bills the owner, and its value by
 //! the price table.
+
 use crate::quota::prices::{self, Charge, ChargeBasis, Price};
 use berth_ground::money::Nanodollars;
 use berth_providers::{Usage, UsageReport};

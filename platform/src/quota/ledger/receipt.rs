@@ -53,6 +53,14 @@ pub struct Receipt {
     pub worth_nanodollars: Option<Nanodollars>,
 }
 
+/// A row that is no receipt: a day that is none, a text in place of a number. The columns that can be read.
+#[derive(Clone, Debug)]
+pub struct UnreadableReceipt {
+    pub id: Option<HoldId>,
+    pub seq: Option<i64>,
+    pub hash: Option<String>,
+}
+
 impl Receipt {
     /// The receipt of a call, without a place in the chain.
     #[must_use]

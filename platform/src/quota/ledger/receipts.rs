@@ -1,4 +1,5 @@
 //! Reading receipts, proving them by the hash chain, and deleting old ones.
+
 use berth_ground::error::{Error, Result};
 use berth_ground::money::Nanodollars;
 use futures_util::stream::{self, Stream};
@@ -6,7 +7,7 @@ use futures_util::stream::{self, Stream};
 use super::chain::{self, ChainVerifier};
 use super::open::Ledger;
 use super::receipt::Receipt;
-use super::store::{self, ReceiptRange};
+use super::store::{self, ReceiptPage, ReceiptRange, ReceiptRow};
 use crate::db::{AccountId, HoldId};
 use crate::quota::calendar::{Day, Month};
 
@@ -18,7 +19,7 @@ const AT_ONCE: u64 = 1000;
 pub struct ChainVerification {
     pub accounts: usize,
     pub receipts: u64,
-    /// A sentence for each chain that was altered.
+    /// A sentence for each chain that was altered, and for each row that is no receipt any more.
     pub wrong: Vec<String>,
 }
 
@@ -99,15 +100,22 @@ impl Ledger {
             return Ok(proof);
         }
         // A batch is signed as a whole and is smaller than this, so the signature is among these.
-        let following = store::receipts_after(db.read(), account, Ord::max(receipt.seq - 2, 0), AT_ONCE).await?;
+        let following = store::rows_after(db.read(), account, Ord::max(receipt.seq - 2, 0), AT_ONCE).await?;
         let mut walk = ChainVerifier::new(signer);
         for next in following {
+            let next = match next {
+                ReceiptRow::Receipt(next) => next,
+                ReceiptRow::Unreadable(row) => {
+                    proof.wrong = Some(walk.pass_over(&row));
+                    break;
+                }
+            };
             if let Err(wrong) = walk.next(&next) {
                 proof.wrong = Some(wrong);
                 break;
             }
             if next.seq >= receipt.seq && !next.signature.is_empty() {
-                proof.vouched_by = Some(next);
+                proof.vouched_by = Some(*next);
                 break;
             }
         }
@@ -134,9 +142,10 @@ impl Ledger {
         Ok(stream::try_unfold(range, move |range| {
             let db = db.clone();
             async move {
-                let mut receipts = store::receipts_in(db.read(), account, range, AT_ONCE).await?;
-                let Some(newest) = receipts.last() else { return Ok(None) };
-                let rest = ReceiptRange { after: newest.seq, ..range };
+                let ReceiptPage { mut receipts, last, .. } =
+                    store::receipts_in(db.read(), account, range, AT_ONCE).await?;
+                let Some(last) = last else { return Ok(None) };
+                let rest = ReceiptRange { after: last, ..range };
                 // Calls that began in a month and ended in the next lie between those of the next.
                 receipts.retain(|receipt| receipt.period == month);
                 Ok(Some((receipts, rest)))
@@ -144,7 +153,8 @@ impl Ledger {
         }))
     }
 
-    /// Verifies every receipt: its digest, its place after the one before it, and its signature.
+    /// Verifies every receipt: its digest, its place after the one before it, and its signature. A row that is no receipt
+    /// any more is named, and the walk continues after it.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -157,16 +167,25 @@ impl Ledger {
             verified.accounts += 1;
             let mut walk = ChainVerifier::new(signer);
             let mut seq = 0;
+            let mut wrong = Vec::new();
             let ended = loop {
-                let receipts = store::receipts_after(&moment, account, seq, AT_ONCE).await?;
-                let Some(last) = receipts.last() else { break walk.end() };
-                seq = last.seq;
-                verified.receipts += receipts.len() as u64;
-                if let Err(wrong) = receipts.iter().try_for_each(|receipt| walk.next(receipt)) {
-                    break Err(wrong);
+                let rows = store::rows_after(&moment, account, seq, AT_ONCE).await?;
+                verified.receipts += rows.len() as u64;
+                let checked = rows.iter().try_for_each(|row| match row {
+                    ReceiptRow::Receipt(receipt) => walk.next(receipt),
+                    ReceiptRow::Unreadable(row) => {
+                        wrong.push(walk.pass_over(row));
+                        Ok(())
+                    }
+                });
+                match (checked, rows.iter().filter_map(ReceiptRow::seq).max()) {
+                    (Err(wrong), _) => break Err(wrong),
+                    (Ok(()), None) => break walk.end(),
+                    (Ok(()), Some(last)) => seq = last,
                 }
             };
-            verified.wrong.extend(ended.err().map(|wrong| format!("account {account}: {wrong}")));
+            wrong.extend(ended.err());
+            verified.wrong.extend(wrong.into_iter().map(|wrong| format!("account {account}: {wrong}")));
         }
         Ok(verified)
     }

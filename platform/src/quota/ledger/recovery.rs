@@ -1,12 +1,13 @@
 //! Crash recovery: settles the calls that a dead process left in the journal. The same journal always gives the same
 //! receipts.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
 use berth_ground::clock::Timestamp;
 use berth_ground::error::Result;
 use berth_ground::money::Nanodollars;
 use berth_providers::{Provider, UsageReport};
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use super::entries::{EntryKind, LedgerEntry};
 use super::intent::{Intent, Settlement};

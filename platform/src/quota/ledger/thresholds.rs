@@ -2,10 +2,11 @@
 //!
 //! Alerts are raised in the transaction that books the spending, so none is missed.
 
+use std::collections::{HashMap, HashSet};
+
 use berth_ground::clock::Timestamp;
 use berth_ground::error::Result;
 use berth_ground::money::Nanodollars;
-use std::collections::{HashMap, HashSet};
 
 use super::budget_alert::BudgetAlert;
 use super::entries::LedgerEntry;

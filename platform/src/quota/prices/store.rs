@@ -11,7 +11,7 @@ use berth_providers::Provider;
 use super::book::PriceBook;
 use super::entities::{price_versions, prices};
 use super::tariffs::Price;
-use crate::db::Tx;
+use crate::db::{Tx, rows};
 
 /// A table to be imported.
 pub struct NewTable<'a> {
@@ -87,8 +87,7 @@ pub async fn activate_built_in(tx: &Tx) -> Result<()> {
 /// Every version, the one in force first.
 pub async fn tables(db: &impl ConnectionTrait) -> Result<Vec<StoredTable>> {
     let all = price_versions::Entity::find().order_by_desc(price_versions::Column::ChosenAtMs);
-    let rows = all.order_by_desc(price_versions::Column::ImportedAtMs).all(db).await?;
-    Ok(rows.into_iter().map(StoredTable::from).collect())
+    rows::parsed(db, all.order_by_desc(price_versions::Column::ImportedAtMs), |row| Ok(row.into())).await
 }
 
 /// The table that the operator put in force; `None` when that is the program's own.
@@ -110,14 +109,15 @@ impl From<price_versions::Model> for StoredTable {
     }
 }
 
-/// All prices of a version; `None` when there is none of that name.
+/// All prices of a version; `None` when there is none of that name. A model whose price cannot be parsed is one without
+/// a price.
 pub async fn book(db: &impl ConnectionTrait, version: &str) -> Result<Option<PriceBook>> {
-    let rows = prices::Entity::find().filter(prices::Column::Version.eq(version)).all(db).await?;
+    let all = prices::Entity::find().filter(prices::Column::Version.eq(version));
     let price = |row: prices::Model| {
         let price = serde_json::from_str(&row.price).map_err(anyhow::Error::new)?;
         Ok((Provider::named(&row.provider), row.model, price))
     };
-    let rows = rows.into_iter().map(price).collect::<Result<Vec<_>>>()?;
+    let rows = rows::parsed(db, all, price).await?;
     Ok((!rows.is_empty()).then(|| PriceBook::kept(version.to_owned(), rows)))
 }
 

@@ -1,4 +1,5 @@
 //! The remaining budget of an account: money, limits per minute and concurrent calls, read from its books.
+
 use berth_ground::clock::Timestamp;
 use berth_ground::money::Nanodollars;
 use serde::Serialize;

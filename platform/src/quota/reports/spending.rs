@@ -1,10 +1,11 @@
 //! Remaining budgets and spending for pages and commands, from the books in memory and the sums by day. No receipt is
 //! read.
 
+use std::sync::Arc;
+
 use berth_ground::clock::Clock;
 use berth_ground::error::Result;
 use berth_ground::money::Nanodollars;
-use std::sync::Arc;
 
 use super::budget::AccountBudget;
 use super::store;

@@ -1,5 +1,6 @@
 //! Spending of all accounts, for the operator: sums of a month, accounts in pages, and the comparison with providers'
 //! bills.
+
 use berth_ground::error::{Error, Result};
 use berth_ground::money::Nanodollars;
 

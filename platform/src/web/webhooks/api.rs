@@ -40,8 +40,8 @@ pub async fn paths(State(app): State<App>, OwnInstance(instance): OwnInstance) -
 pub struct DeliveriesQuery {
     #[serde(default)]
     state: DeliveryStateQuery,
-    /// The id of a delivery: those that arrived before it are listed. An id, because the numbers by which deliveries are
-    /// ordered count those of all instances, which is not for an owner to see.
+    /// The id of a delivery: those that arrived before it are listed. An id, because the sequence number counts the
+    /// deliveries of all instances, which an owner must not learn.
     before: Option<String>,
 }
 
@@ -54,8 +54,8 @@ enum DeliveryStateQuery {
     Delivered,
 }
 
-/// `GET /api/webhooks/deliveries?state=STATE&before=ID`: the deliveries in that state, newest first. `STATE` is `waiting`,
-/// `dead_letter` or `delivered`.
+/// `GET /api/webhooks/deliveries?state=STATE&before=ID`: the deliveries in that state, newest first. `STATE` is
+/// `waiting`, `dead_letter` or `delivered`.
 pub async fn deliveries(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,

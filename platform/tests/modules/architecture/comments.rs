@@ -12,20 +12,25 @@ const VAGUE_WORDS: [&str; 4] = ["whoever", "whose", "somebody", "nobody"];
 const VAGUE_WORDS_LIMIT: f64 = 1.0;
 
 /// The marks between which a comment stands, in a language of the pages.
-type Delimiters = (&'static str, &'static str);
+struct Delimiters {
+    open: &'static str,
+    close: &'static str,
+}
+
+const BLOCK: Delimiters = Delimiters { open: "/*", close: "*/" };
+const TEMPLATE: Delimiters = Delimiters { open: "{#", close: "#}" };
+const MARKUP: Delimiters = Delimiters { open: "<!--", close: "-->" };
 
 /// The lines of `source` with a comment that is too wide; in Markdown every line, but for tables and addresses.
 fn wide_comments(source: &Source) -> Vec<String> {
     let lines: Vec<&str> = source.text.lines().collect();
     let commented = match source.name().rsplit_once('.').map_or("", |(_, extension)| extension) {
         "rs" => rust_comment_lines(&source.text),
-        "js" => {
-            numbers(&lines, |line| line.trim_start().starts_with("//")).chain(between(&lines, ("/*", "*/"))).collect()
-        }
-        "css" => between(&lines, ("/*", "*/")).collect(),
-        "html" => between(&lines, ("{#", "#}")).chain(between(&lines, ("<!--", "-->"))).collect(),
+        "js" => [lines_with(&lines, "//"), BLOCK.lines(&lines)].concat(),
+        "css" => BLOCK.lines(&lines),
+        "html" => [TEMPLATE.lines(&lines), MARKUP.lines(&lines)].concat(),
         "md" => prose_lines(&lines),
-        _ if is_script(source) => numbers(&lines, |line| line.trim_start().starts_with('#')).collect(),
+        _ if is_script(source) => lines_with(&lines, "#"),
         _ => Vec::new(),
     };
     let wide = commented.into_iter().filter(|number| lines[number - 1].chars().count() > WIDTH);
@@ -36,8 +41,10 @@ fn is_script(source: &Source) -> bool {
     source.text.starts_with("#!") || [".sh", ".py", ".yml"].iter().any(|end| source.path.ends_with(end))
 }
 
-fn numbers<'a>(lines: &'a [&str], is_comment: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = usize> + 'a {
-    lines.iter().enumerate().filter(move |(_, line)| is_comment(line)).map(|(at, _)| at + 1)
+/// The numbers of the lines that begin with `mark`.
+fn lines_with(lines: &[&str], mark: &str) -> Vec<usize> {
+    let numbered = lines.iter().enumerate().filter(|(_, line)| line.trim_start().starts_with(mark));
+    numbered.map(|(at, _)| at + 1).collect()
 }
 
 fn rust_comment_lines(text: &str) -> Vec<usize> {
@@ -45,21 +52,24 @@ fn rust_comment_lines(text: &str) -> Vec<usize> {
     comments.flat_map(|token| token.line..token.line + token.text.lines().count()).collect()
 }
 
-/// The lines on which a comment between `delimiters` stands.
-fn between<'a>(lines: &'a [&str], (open, close): Delimiters) -> impl Iterator<Item = usize> + 'a {
-    let mut inside = false;
-    let is_comment = move |line: &str| {
-        let begins = line.rfind(open);
-        let was_inside = inside || begins.is_some();
-        inside = match (begins, line.rfind(close)) {
-            (_, None) => was_inside,
-            (Some(begin), Some(end)) => begin > end,
-            (None, Some(_)) => false,
-        };
-        was_inside
-    };
-    let mut is_comment = is_comment;
-    lines.iter().enumerate().filter(move |(_, line)| is_comment(line)).map(|(at, _)| at + 1)
+impl Delimiters {
+    /// The numbers of the lines on which a comment stands.
+    fn lines(&self, lines: &[&str]) -> Vec<usize> {
+        let mut is_inside = false;
+        let mut found = Vec::new();
+        for (at, line) in lines.iter().enumerate() {
+            let (opened, closed) = (line.rfind(self.open), line.rfind(self.close));
+            if is_inside || opened.is_some() {
+                found.push(at + 1);
+            }
+            // Of several marks on a line, the last one counts for the next line.
+            is_inside = match closed {
+                Some(closed) => opened.is_some_and(|opened| opened > closed),
+                None => is_inside || opened.is_some(),
+            };
+        }
+        found
+    }
 }
 
 /// The lines of a Markdown file outside code, tables and addresses.

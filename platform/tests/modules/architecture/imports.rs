@@ -71,17 +71,21 @@ impl CrateTree {
         Self(files)
     }
 
-    /// The imports of files by others. A re-export leads to the file that defines the item, and is no import itself.
+    /// The imports of files by others. A name that is re-exported leads to the file that defines the item.
     pub fn imports(&self) -> Vec<Import> {
         let mut found = Vec::new();
         for (from, file) in &self.0 {
-            for path in file.paths.iter().filter(|path| !path.is_re_export()) {
+            for path in &file.paths {
                 let Some(absolute) = self.absolute(from, path) else { continue };
                 // A module that is imported by its name counts by what the code then takes from it.
-                if matches!(path.role, PathRole::Import { .. }) && self.0.contains_key(&absolute) {
+                if path.role != PathRole::Code && self.0.contains_key(&absolute) {
                     continue;
                 }
                 let Some(to) = self.resolve(&absolute, 0).filter(|to| to != from) else { continue };
+                // A front that re-exports from its parts imports nothing, unless its own code names the item.
+                if path.is_re_export() && to.starts_with(from) {
+                    continue;
+                }
                 found.push(Import { from: from.clone(), to, by: path.segments.join("::") });
             }
         }
@@ -95,9 +99,11 @@ impl CrateTree {
         }
         let (first, rest) = path.segments.split_first()?;
         let child = [path.base.as_slice(), std::slice::from_ref(first)].concat();
-        let module = if self.0.contains_key(&child) {
+        let is_code = path.role == PathRole::Code;
+        // A name alone is an item or a variable, not a child module.
+        let module = if self.0.contains_key(&child) && !(is_code && rest.is_empty()) {
             child
-        } else if path.role == PathRole::Code {
+        } else if is_code {
             self.binding(file, first)?
         } else {
             // An import that begins with none of these names another crate.
@@ -168,8 +174,8 @@ impl NamedPath {
         Some([&module, segments].concat())
     }
 
-    /// The top-level module of its own crate that it leads to, or the crate of ours. A crate that holds several parts is
-    /// named with the part: `berth_ground::clock` is `clock`.
+    /// The top-level module of its own crate that it leads to, or the crate of ours. A crate that holds several parts
+    /// is named with the part: `berth_ground::clock` is `clock`.
     fn part(&self) -> Option<String> {
         if let Some(own) = self.rooted() {
             return own.into_iter().next();
@@ -194,7 +200,7 @@ impl NamedPath {
 /// The parts of the platform that `source` names: top-level modules of its own crate, and the crates below it.
 pub fn imported_parts(source: &Source) -> BTreeSet<String> {
     let paths = named_paths(&code_tokens(&source.text), &module_path(&source.path));
-    paths.iter().filter_map(NamedPath::part).collect()
+    paths.iter().filter(|path| path.segments.len() > 1).filter_map(NamedPath::part).collect()
 }
 
 /// The module of a source: `a/b/mod.rs` and `a/b.rs` are `a::b`.
@@ -216,41 +222,70 @@ fn items(code: &[Token<'_>]) -> BTreeSet<String> {
 
 /// Every path of the code of `module`.
 fn named_paths(code: &[Token<'_>], module: &ModulePath) -> Vec<NamedPath> {
-    let (mut found, mut base, mut at) = (Vec::new(), module.clone(), 0);
-    // The positions at which inline modules end.
-    let mut ends: Vec<usize> = Vec::new();
-    let mut visibility = Visibility::Private;
+    let mut reader = PathReader { code, base: module.clone(), ends: Vec::new(), found: Vec::new() };
+    let mut at = 0;
     while at < code.len() {
-        while ends.last() == Some(&at) {
-            ends.pop();
-            base.pop();
-        }
-        let is_inline_module = starts_with(&code[at..], &["mod"]) && code.get(at + 2).is_some_and(|t| t.is("{"));
-        if code[at].is("pub") {
-            // The path in `pub(in crate::a)` is no import.
-            at = if code.get(at + 1).is_some_and(|t| t.is("(")) { closing(code, at + 1) } else { at + 1 };
-            visibility = Visibility::Public;
-            continue;
-        } else if is_inline_module {
-            base.push(code[at + 1].text.to_owned());
-            ends.push(closing(code, at + 2) - 1);
-            at += 3;
-        } else if code[at].is("use") && code.get(at + 1).is_some_and(|t| t.is_word() || t.is("::") || t.is("{")) {
-            let end = (at..code.len()).find(|at| code[*at].is(";")).unwrap_or(code.len());
-            use_tree(&code[at + 1..end], &[], &mut |segments, role| {
-                found.push(NamedPath { base: base.clone(), segments, role: role(visibility) });
-            });
-            at = end;
-        } else {
-            let segments = path_at(code, at);
-            at += (segments.len() * 2).max(2) - 1;
-            if segments.len() > 1 {
-                found.push(NamedPath { base: base.clone(), segments, role: PathRole::Code });
-            }
-        }
-        visibility = Visibility::Private;
+        at = reader.read(at);
     }
-    found
+    reader.found
+}
+
+/// Collects the paths of a source, token by token.
+struct PathReader<'a> {
+    code: &'a [Token<'a>],
+    base: ModulePath,
+    /// The positions at which the inline modules of `base` end.
+    ends: Vec<usize>,
+    found: Vec<NamedPath>,
+}
+
+impl PathReader<'_> {
+    /// Reads what begins at `at`; returns the position after it.
+    fn read(&mut self, at: usize) -> usize {
+        if self.ends.last() == Some(&at) {
+            self.ends.pop();
+            self.base.pop();
+        }
+        let begin = self.after_visibility(at);
+        let visibility = if begin == at { Visibility::Private } else { Visibility::Public };
+        let code = &self.code[begin..];
+        if starts_with(code, &["mod"]) && code.get(2).is_some_and(|token| token.is("{")) {
+            self.base.push(code[1].text.to_owned());
+            self.ends.push(closing(self.code, begin + 2) - 1);
+            begin + 3
+        } else if starts_with(code, &["use"]) && code.get(1).is_some_and(|t| t.is_word() || t.is("::") || t.is("{")) {
+            self.read_import(begin, visibility)
+        } else {
+            self.read_path(begin)
+        }
+    }
+
+    /// The position after `pub`. The path in `pub(in crate::a)` is no import.
+    fn after_visibility(&self, at: usize) -> usize {
+        match (self.code[at].is("pub"), self.code.get(at + 1)) {
+            (false, _) => at,
+            (true, Some(next)) if next.is("(") => closing(self.code, at + 1),
+            (true, _) => at + 1,
+        }
+    }
+
+    fn read_import(&mut self, at: usize, visibility: Visibility) -> usize {
+        let end = (at..self.code.len()).find(|at| self.code[*at].is(";")).unwrap_or(self.code.len());
+        let (base, found) = (&self.base, &mut self.found);
+        use_tree(&self.code[at + 1..end], &[], visibility, &mut |segments, role| {
+            found.push(NamedPath { base: base.clone(), segments, role });
+        });
+        end
+    }
+
+    fn read_path(&mut self, at: usize) -> usize {
+        let segments = path_at(self.code, at);
+        let length = (segments.len() * 2).max(2) - 1;
+        if !segments.is_empty() {
+            self.found.push(NamedPath { base: self.base.clone(), segments, role: PathRole::Code });
+        }
+        at + length
+    }
 }
 
 /// The segments of the path that begins at `at`: none where a path goes on, or where no word stands.
@@ -269,20 +304,23 @@ fn path_at(code: &[Token<'_>], at: usize) -> Vec<String> {
     segments
 }
 
-type MakeRole = Box<dyn Fn(Visibility) -> PathRole>;
-
 /// Reports every path of a `use` tree, with lists in braces taken apart.
-fn use_tree(tree: &[Token<'_>], prefix: &[String], report: &mut dyn FnMut(Vec<String>, MakeRole)) {
+fn use_tree(
+    tree: &[Token<'_>],
+    prefix: &[String],
+    visibility: Visibility,
+    report: &mut dyn FnMut(Vec<String>, PathRole),
+) {
     let mut segments = prefix.to_vec();
     let mut at = usize::from(starts_with(tree, &["::"]));
     while let Some(token) = tree.get(at) {
         if token.is("{") {
             for branch in branches(&tree[at + 1..closing(tree, at) - 1]) {
-                use_tree(branch, &segments, report);
+                use_tree(branch, &segments, visibility, report);
             }
             return;
         } else if token.is("*") {
-            report(segments, Box::new(|visibility| PathRole::Glob { visibility }));
+            report(segments, PathRole::Glob { visibility });
             return;
         } else if token.is("as") {
             break;
@@ -297,7 +335,7 @@ fn use_tree(tree: &[Token<'_>], prefix: &[String], report: &mut dyn FnMut(Vec<St
     }
     let alias = tree.get(at + 1).filter(|_| tree.get(at).is_some_and(|t| t.is("as"))).map(|t| t.text.to_owned());
     if let Some(name) = alias.or_else(|| segments.last().cloned()) {
-        report(segments, Box::new(move |visibility| PathRole::Import { name: name.clone(), visibility }));
+        report(segments, PathRole::Import { name, visibility });
     }
 }
 
@@ -346,11 +384,11 @@ fn a_re_export_leads_to_the_file_that_defines_the_item() {
 }
 
 #[test]
-fn the_parts_of_other_crates_are_imports() {
-    let text = "use berth_ground::{clock::Clock, error};\nuse serde::Serialize;\nuse crate::app::App;\n\
-                fn f(_: berth_net::peer::Peer, _: &dyn berth_containers::ContainerHost) {}";
-    let parts = imported_parts(&Source::new("edge/mod.rs", text));
-    assert_eq!(parts.iter().collect::<Vec<_>>(), ["app", "clock", "containers", "error", "peer"]);
+fn a_front_that_uses_what_it_re_exports_imports_it() {
+    let sources = |front| [("a/mod.rs", front), ("a/b.rs", "pub struct B;")];
+    assert_eq!(arrows(&sources("mod b;\npub use b::B;")), [""; 0]);
+    assert_eq!(arrows(&sources("mod b;\npub use b::B;\nfn f(_: B) {}")), ["a -> a/b"]);
+    assert_eq!(arrows(&[("a.rs", "pub use crate::b::B;"), ("b.rs", "pub struct B;")]), ["a -> b"]);
 }
 
 #[test]
@@ -358,4 +396,12 @@ fn an_inline_module_is_part_of_its_file() {
     let found =
         arrows(&[("a.rs", "mod rows { use super::f; use super::super::b::B; }\nfn f() {}"), ("b.rs", "struct B;")]);
     assert_eq!(found, ["a -> b"]);
+}
+
+#[test]
+fn the_parts_of_other_crates_are_imports() {
+    let text = "use berth_ground::{clock::Clock, error};\nuse serde::Serialize;\nuse crate::app::App;\n\
+                fn f(_: berth_net::peer::Peer, _: &dyn berth_containers::ContainerHost) {}";
+    let parts = imported_parts(&Source::new("edge/mod.rs", text));
+    assert_eq!(parts.iter().collect::<Vec<_>>(), ["app", "clock", "containers", "error", "peer"]);
 }

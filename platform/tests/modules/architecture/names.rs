@@ -12,7 +12,7 @@ const SHARED: [&str; 6] = ["Error", "Model", "Entity", "ActiveModel", "Relation"
 const ID_LETTERS: [char; 5] = ['I', 'Q', 'R', 'T', 'W'];
 
 /// Names that several types still share.
-const KNOWN: [&str; 3] = ["Answer", "Person", "Reply"];
+const KNOWN: [&str; 2] = ["Answer", "Reply"];
 
 /// The public types of `source`, `pub(crate)` and the like included.
 fn public_types(source: &Source) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! Activity: which work keeps an instance awake, which does not, and how the awake ledger records it.
+//! Activity: which work keeps an instance awake, which does not, and how the awake report records it.
 
 mod calls;
 mod ledger;

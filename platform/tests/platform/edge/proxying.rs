@@ -117,8 +117,8 @@ async fn a_safe_request_is_sent_again_when_its_idle_connection_was_closing() {
     let program = closing_once().await;
     let (platform, _alice, cookie) = home_of(program.port, &[]).await;
     assert_eq!(platform.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
-    // Real time: a connection pool measures idle time by the monotonic clock. This is longer than the idle time from which
-    // safe requests are cloned for a retry.
+    // Real time: a connection pool measures idle time by the monotonic clock. This is longer than the idle time from
+    // which safe requests are cloned for a retry.
     tokio::time::sleep(Duration::from_millis(600)).await;
     let again = platform.get(HOST, "/?x=1", &[("cookie", &cookie), ("x-kept", "yes")]).await;
     assert_eq!((again.status, again.text().as_str()), (200, "here"));

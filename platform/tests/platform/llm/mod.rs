@@ -8,13 +8,14 @@ mod surface;
 mod token_count;
 pub mod transcripts;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use berth::instances::Cause;
 use berth_ground::money::Nanodollars;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json as value};
 use sha2::{Digest as _, Sha256};
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 

@@ -1,4 +1,5 @@
 //! The served surface of each API: paths, fields, headers in both directions, and prices.
+
 use berth_ground::money::Nanodollars;
 use serde_json::{Value, json as value};
 

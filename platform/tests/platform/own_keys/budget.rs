@@ -1,4 +1,5 @@
 //! Own keys and the budget: calls under them cost nothing, and the limits that remain.
+
 use berth::quota::Refusal;
 use berth_ground::money::Nanodollars;
 use berth_providers::{Usage, UsageReport};

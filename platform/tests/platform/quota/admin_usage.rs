@@ -1,10 +1,11 @@
 //! The operator's pages about AI usage: all users, limits and credit of one, reconciliation with a provider bill.
 
+use std::time::Duration;
+
 use berth::quota::reports::AccountOrder;
 use berth_ground::money::Nanodollars;
 use futures_util::TryStreamExt as _;
 use sea_orm::ConnectionTrait as _;
-use std::time::Duration;
 
 use crate::quota::usage::{call, hold, site};
 use berth_testing::databases;

@@ -1,4 +1,5 @@
 //! Limits of calls at once, a minute and a day: the installation's, and an account's own.
+
 use berth::quota::Refusal;
 use berth::quota::admission::{AccountLimits, BudgetPeriod};
 use berth_ground::money::Nanodollars;

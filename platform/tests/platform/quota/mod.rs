@@ -7,6 +7,7 @@ mod limits;
 mod prices;
 pub mod repricing;
 mod unknown_models;
+mod unreadable_rows;
 pub mod usage;
 
 use std::sync::Arc;

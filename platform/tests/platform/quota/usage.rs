@@ -305,6 +305,25 @@ async fn an_instance_reads_its_budget_as_json_or_text() {
     drop(held);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_that_cannot_be_read_is_unavailable_for_a_moment() {
+    let world = QuotaPlatform::on(sqlite().await, |_| {}).await;
+    let (alice, boris) = (world.person("alice").await, world.person("boris").await);
+    let status = async |path: &str| alice.get(&world, path).send().await.unwrap().status().as_u16();
+    assert_eq!(status("/budget").await, 200);
+    let tx = world.app.db.begin().await.unwrap();
+    tx.execute_unprepared("ALTER TABLE spend_days RENAME TO elsewhere").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(status("/budget?format=text").await, 200, "her remainders are in memory");
+    // Her sums by model are in the table alone, and of his account nothing was read before.
+    for refused in [alice.get(&world, "/budget"), boris.get(&world, "/budget?format=text")] {
+        let refused = refused.send().await.unwrap();
+        assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (503, "2"));
+        let problem = read_json(refused).await;
+        assert_eq!(problem["code"], "unavailable", "{problem}");
+    }
+}
+
 #[tokio::test]
 async fn a_month_is_exported_completely_and_without_formulas() {
     let site = site(&[]).await;

@@ -1,6 +1,7 @@
 //! The JSON list of deliveries: pages by cursor, of one owner and one state.
 
-use berth_testing::fake_platform::{Answer, FakePlatform, Person};
+use berth_testing::fake_platform::{Answer, FakePlatform};
+use berth_testing::person::Person;
 use berth_testing::webhook_receiver::Reply;
 use berth_testing::{databases, sqlite};
 
@@ -10,8 +11,7 @@ const WAITING: &str = "/api/webhooks/deliveries?state=waiting";
 
 /// A request to the API with the owner's session.
 async fn ask(platform: &FakePlatform, owner: &Person, path: &str) -> Answer {
-    let cookie = format!("__Host-berth={}", owner.signed_in.session.reveal());
-    platform.get("app.example.com", path, &[("cookie", &cookie)]).await
+    platform.get("app.example.com", path, &[("cookie", &owner.app_cookie())]).await
 }
 
 /// The ids on a page, and the address of the next page.

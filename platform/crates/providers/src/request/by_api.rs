@@ -8,7 +8,8 @@ impl Api {
     /// Parses a request to a model. `default_tier` is the service tier that the operator's OpenAI project gives a
     /// request without `service_tier`.
     ///
-    /// # Errors When the request cannot be forwarded; the error names the field.
+    /// # Errors
+    /// When the request cannot be forwarded; the error names the field.
     pub fn read(self, body: &[u8], default_tier: ServiceTier) -> Result<ModelRequest, RequestError> {
         match self {
             Self::Messages => messages::read(body),

@@ -3,19 +3,20 @@
 
 mod rules;
 
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
 use berth_ground::clock::Timestamp;
 use berth_ground::error::{Error, Result};
 use berth_ground::money::Nanodollars;
 use berth_providers::Provider;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use self::rules::{CallAmounts, RepricedCost};
 use super::corrections::{BY_OPERATOR, BY_PRICES, ReceiptChange};
 use super::open::Ledger;
 use super::receipt::Receipt;
-use super::store;
+use super::store::{self, ReceiptPage};
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{AccountId, HoldId};
 use crate::quota::calendar::{Day, DayRange};
@@ -149,7 +150,8 @@ impl Repricing {
             }
         };
         let db = ledger.db.read();
-        let receipts = store::receipts_to_reprice(db, account, &self.days, self.after, A_STEP).await?;
+        let ReceiptPage { receipts, last, is_full } =
+            store::receipts_to_reprice(db, account, &self.days, self.after, A_STEP).await?;
         for receipt in self.differing(&receipts).await? {
             if let Some((open, _)) = &turn {
                 open.accept(&ledger.admission, receipt.clone()).await?;
@@ -157,8 +159,8 @@ impl Repricing {
             self.found.add(&receipt);
         }
         self.found.looked_at += receipts.len() as u64;
-        match receipts.last() {
-            Some(last) if receipts.len() as u64 == A_STEP => self.after = last.seq,
+        match last {
+            Some(last) if is_full => self.after = last,
             _ => {
                 self.accounts.pop_front();
                 self.after = 0;

@@ -1,11 +1,12 @@
 //! Consistency check of receipts and their sums.
 
+use std::collections::BTreeMap;
+
 use berth_ground::error::Result;
 use berth_ground::money::Nanodollars;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QuerySelect as _};
-use std::collections::BTreeMap;
 
 use super::super::entities::receipts;
 use crate::db::AccountId;

@@ -1,14 +1,15 @@
 //! Raising alerts, and the sums that decide about them.
 
+use std::collections::HashSet;
+
 use berth_ground::error::Result;
 use berth_ground::money::Nanodollars;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{FromQueryResult, QuerySelect as _, Set};
-use std::collections::HashSet;
 
 use super::super::budget_alert::BudgetAlert;
-use crate::db::{AccountId, Tx};
+use crate::db::{AccountId, Tx, rows};
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{alerts, allowances, parse, spend_days, sum_as_bigint};
 
@@ -33,11 +34,9 @@ pub async fn spent_in_months(tx: &Tx, months: &HashSet<(AccountId, Month)>) -> R
         return Ok(Vec::new());
     }
     let names: HashSet<String> = months.iter().map(|(_, month)| month.to_string()).collect();
-    let rows = allowances::Entity::find()
+    let asked = allowances::Entity::find()
         .filter(allowances::Column::AccountId.is_in(months.iter().map(|(account, _)| *account)))
-        .filter(allowances::Column::Period.is_in(names))
-        .all(tx)
-        .await?;
+        .filter(allowances::Column::Period.is_in(names));
     let plain = |row: allowances::Model| {
         Ok(MonthOfAccount {
             account: row.account_id,
@@ -46,7 +45,7 @@ pub async fn spent_in_months(tx: &Tx, months: &HashSet<(AccountId, Month)>) -> R
             spent_nanodollars: row.spent_nanodollars,
         })
     };
-    rows.into_iter().map(plain).collect()
+    rows::parsed(tx, asked, plain).await
 }
 
 /// The sums of these accounts on these days; also of other pairs of the same accounts and days.

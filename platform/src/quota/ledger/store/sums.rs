@@ -1,11 +1,12 @@
 //! Sums by month and by day, and the increments of a batch of receipts.
 
+use std::collections::BTreeMap;
+
 use berth_ground::error::Result;
 use berth_ground::money::Nanodollars;
 use sea_orm::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict};
-use std::collections::BTreeMap;
 
 use super::super::receipt::Receipt;
 use super::ROWS_PER_STATEMENT;

@@ -5,7 +5,7 @@ use berth_ground::error::Result;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
 
-use crate::db::{AccountId, Tx};
+use crate::db::{AccountId, Tx, rows};
 use crate::quota::calendar::Period;
 use crate::quota::entities::{alerts, parse};
 use crate::quota::ledger::BudgetAlert;
@@ -16,26 +16,22 @@ pub async fn alerts_of(
     account: AccountId,
     periods: [Period; 2],
 ) -> Result<Vec<BudgetAlert>> {
-    let rows = alerts::Entity::find()
+    let theirs = alerts::Entity::find()
         .filter(alerts::Column::AccountId.eq(account))
         .filter(alerts::Column::Period.is_in(periods.map(String::from)))
         .order_by_asc(alerts::Column::Period)
-        .order_by_asc(alerts::Column::Percent)
-        .all(db)
-        .await?;
-    rows.into_iter().map(plain).collect()
+        .order_by_asc(alerts::Column::Percent);
+    rows::parsed(db, theirs, plain).await
 }
 
 /// Alerts without a time of telling, the oldest first; at most `most` of them.
 pub async fn untold(db: &impl ConnectionTrait, most: u64) -> Result<Vec<BudgetAlert>> {
-    let rows = alerts::Entity::find()
+    let oldest = alerts::Entity::find()
         .filter(alerts::Column::ToldAtMs.is_null())
         .order_by_asc(alerts::Column::RaisedAtMs)
         .order_by_asc(alerts::Column::Percent)
-        .limit(most)
-        .all(db)
-        .await?;
-    rows.into_iter().map(plain).collect()
+        .limit(most);
+    rows::parsed(db, oldest, plain).await
 }
 
 /// Marks `alert` as told; `false` when it was told already.

@@ -9,7 +9,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 
 use super::sums::{ModelSpend, MonthSpend, NamedSpend, SpendGroup, SpendScope};
-use crate::db::AccountId;
+use crate::db::{AccountId, rows};
 use crate::quota::calendar::DayRange;
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
@@ -110,13 +110,11 @@ pub async fn spend_by(
 
 /// The months in which `account` made calls, the newest first; at most `most` of them.
 pub async fn months(db: &impl ConnectionTrait, account: AccountId, most: u64) -> Result<Vec<MonthSpend>> {
-    let rows = allowances::Entity::find()
+    let latest = allowances::Entity::find()
         .filter(allowances::Column::AccountId.eq(account))
         .order_by_desc(allowances::Column::Period)
-        .limit(most)
-        .all(db)
-        .await?;
-    rows.into_iter().map(MonthSpend::try_from).collect()
+        .limit(most);
+    rows::parsed(db, latest, MonthSpend::try_from).await
 }
 
 impl TryFrom<allowances::Model> for MonthSpend {

@@ -1,11 +1,12 @@
 //! Sums over all accounts, for the operator: by month and by day through `allowances_by_period` and `spend_by_day`.
 
+use std::collections::HashMap;
+
 use berth_ground::error::Result;
 use berth_ground::money::Nanodollars;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
-use std::collections::HashMap;
 
 use super::super::sums::{AccountMonth, AccountOrder, AllowanceTotals, BookedSpend, NamedSpend};
 use super::NamedRow;
@@ -128,9 +129,13 @@ pub async fn booked(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<Bo
         .into_model::<Row>()
         .all(db)
         .await?;
-    let plain = |Row { day, provider, model, amount_nanodollars }| {
-        Ok(BookedSpend { day: parse(&day)?, provider, model, amount_nanodollars })
+    let plain = |Row { day, provider, model, amount_nanodollars }| match parse(&day) {
+        Ok(day) => Some(BookedSpend { day, provider, model, amount_nanodollars }),
+        Err(error) => {
+            tracing::error!(day, provider, model, ?error, "spending on a day that is none is left out");
+            None
+        }
     };
-    // Rows of zero come from calls under own keys and from refused ones; the operator's bill has neither.
-    rows.into_iter().filter(|row| row.amount_nanodollars != Nanodollars::ZERO).map(plain).collect()
+    // A provider bills the operator nothing for calls under people's own keys, at whichever model.
+    Ok(rows.into_iter().filter(|row| row.amount_nanodollars != Nanodollars::ZERO).filter_map(plain).collect())
 }

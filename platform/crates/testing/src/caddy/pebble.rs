@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::caddy::{CaddyProxy, free_port};
+use super::{CaddyProxy, free_port};
 use crate::fake_platform::FakePlatform;
 use crate::wait::Wait;
 

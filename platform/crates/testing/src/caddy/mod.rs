@@ -1,6 +1,8 @@
 //! A fixture that runs Debian's Caddy with Berth's Caddyfile in front of a [`FakePlatform`], on its own ports and data,
 //! and a TLS client that sends it raw bytes.
 
+pub mod pebble;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -113,7 +115,9 @@ impl CaddyProxy {
         protocols: &[&[u8]],
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut trusted = rustls::RootCertStore::empty();
-        trusted.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+        // Race: Caddy creates the file before it writes the certificate, so the file may be empty for a moment.
+        let certificate = CertificateDer::from_pem_file(authority).map_err(std::io::Error::other)?;
+        trusted.add(certificate).unwrap();
         // By name: other libraries in this binary may choose another for the whole process.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config =
