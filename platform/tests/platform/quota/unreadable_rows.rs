@@ -107,7 +107,7 @@ async fn an_allowance_of_no_month_hands_out_no_budget_twice() {
         quota.settled().await;
         change(&world.app, altered).await;
         let spent = async |quota: &berth::quota::Quota| {
-            quota.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars
+            quota.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars.0
         };
 
         let quota = after_a_kill(&world, &clock, 3 * HOLD).await;
