@@ -13,6 +13,10 @@ pub struct Edge {
     pub(super) app: Arc<App>,
     pub(super) connections: ConnectionPool,
     pub(super) in_flight: InFlightLimit,
+    /// Requests held while their instance wakes.
+    pub(super) waiting: InFlightLimit,
+    /// Status streams of waiting pages.
+    pub(super) status_streams: InFlightLimit,
     pub(super) intake_memory: IntakeMemory,
     pub(super) assertions: AssertionCache,
 }
@@ -26,6 +30,8 @@ impl Edge {
             app: Arc::new(app),
             connections,
             in_flight: InFlightLimit::default(),
+            waiting: InFlightLimit::default(),
+            status_streams: InFlightLimit::default(),
             intake_memory: IntakeMemory::default(),
             assertions: AssertionCache::default(),
         })

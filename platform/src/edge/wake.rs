@@ -15,13 +15,20 @@ use super::refusal::EdgeRefusal;
 use super::visit::Visit;
 use super::{Edge, ResolvedHost, passive_requests};
 use crate::http::accept::opens_page;
-use crate::http::live::{self, WATCHERS};
-use crate::instances::{Fact, InstanceStatus};
+use crate::http::live;
+use crate::instances::{Fact, InstanceStatus, LIVE_STREAMS};
 use crate::sharing::Visitor;
 
 /// How long a person's request waits for a thaw before the waiting page is shown. A thaw takes milliseconds, less than
 /// loading a waiting page.
 const THAW_TIMEOUT: Duration = Duration::from_millis(150);
+
+/// Maximum number of requests held while one instance wakes. Open status streams are counted apart: pages that watch
+/// must not keep the owner from visiting.
+const WAITING: usize = 100;
+/// Maximum number of status streams on an instance's host: half of all its live streams, so that pages opened there
+/// cannot end the updates of the owner's dashboard.
+const STATUS_STREAMS: usize = LIVE_STREAMS / 2;
 
 /// The result of waking an instance for a request.
 pub(super) enum WakeOutcome {
@@ -54,13 +61,9 @@ impl Edge {
         if passive_requests::is_passive(parts) {
             return Err(EdgeRefusal::Asleep);
         }
-        // Held requests and open status streams count together. Visitors may use half, so that the owner can always
-        // wait.
-        let most = if visit.visitor == Visitor::Owner { WATCHERS } else { WATCHERS / 2 };
-        if instance.watchers() > most {
-            return Err(EdgeRefusal::TooManyWaiting);
-        }
-        // From here on this request counts as a watcher itself.
+        // Visitors may use half, so that the owner can always wait.
+        let most = if visit.visitor == Visitor::Owner { WAITING } else { WAITING / 2 };
+        let _waiting = self.waiting.acquire(instance.id, most).ok_or(EdgeRefusal::TooManyWaiting)?;
         let mut status = instance.watch();
         let from = sleep_tier(instance.fact());
         let began = self.app.clock.monotonic();
@@ -92,8 +95,11 @@ impl Edge {
     /// `GET /.berth/status`: the instance's status as server-sent events, for the waiting page. Ends when the owner
     /// logs out.
     pub(super) fn stream_status(self: &Arc<Self>, host: &ResolvedHost, parts: &Parts) -> Result<Response, EdgeRefusal> {
+        let permit = self.status_streams.acquire(host.instance.id, STATUS_STREAMS).ok_or_else(live::too_many)?;
         let (edge, watched, headers) = (Arc::clone(self), host.clone(), parts.headers.clone());
         let may_watch = move || {
+            // The stream owns this closure, and so holds the permit to its end.
+            let _ = &permit;
             let (edge, host, headers) = (Arc::clone(&edge), watched.clone(), headers.clone());
             async move { edge.session_is_valid(&host, &headers).await }
         };

@@ -17,8 +17,6 @@ use tokio_stream::wrappers::WatchStream;
 
 use crate::instances::{Instance, InstanceStatus};
 
-/// Maximum number of concurrent watchers of one instance: these streams and the requests held by the edge, together.
-pub const WATCHERS: usize = 100;
 /// Interval at which a stream checks its session, and so the longest time for which an ended session still receives
 /// events.
 const SESSION_CHECK: Duration = Duration::from_secs(5);
@@ -33,7 +31,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// previous one is not sent.
 ///
 /// # Errors
-/// `TooMany` when the instance has too many watchers.
+/// `TooMany` when the instance has `LIVE_STREAMS` streams already.
 pub fn stream<M, F>(
     instance: &Arc<Instance>,
     message: impl Fn(InstanceStatus) -> M + Send + 'static,
@@ -43,11 +41,7 @@ where
     M: Serialize,
     F: Future<Output = bool> + Send + 'static,
 {
-    // Check-then-act without a lock: streams that open concurrently may exceed the limit by a few.
-    if instance.watchers() > WATCHERS {
-        let message = "Too many pages watch this instance. Close some of them.".to_owned();
-        return Err(Error::TooMany { message, retry_after: Duration::from_secs(30) });
-    }
+    let permit = instance.begin_live_stream().ok_or_else(too_many)?;
     let watched = Arc::clone(instance);
     // The watch channel reports changes of status only. The awake report has no channel, so it is polled.
     let again = stream::unfold(watched, |instance| async {
@@ -56,6 +50,8 @@ where
     });
     let mut told = String::new();
     let event = move |status| {
+        // The stream owns this closure, and so holds the permit to its end.
+        let _ = &permit;
         let text = serde_json::to_string(&message(status)).expect("words and times are always JSON");
         // Most polls find no change, and an event without a change would redraw the page.
         let news = text != told;
@@ -68,6 +64,13 @@ where
     // Sse sets `no-cache`, which may still be stored; the state is private.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// The error for a page that watches an instance beyond the limit.
+#[must_use]
+pub fn too_many() -> Error {
+    let message = "Too many pages watch this instance. Close some of them.".to_owned();
+    Error::TooMany { message, retry_after: Duration::from_secs(30) }
 }
 
 async fn over<F: Future<Output = bool>>(may_watch: impl Fn() -> F) {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use berth_containers::Slot;
 use berth_ground::clock::{Clock, Timestamp};
 use berth_ground::handle::Handle;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::rules::{
     Activity, Cause, ContainerPhase, ContainerRenewal, Fact, MemoryPressure, ObservedState, SleepPolicy, WakeStage,
@@ -21,6 +21,9 @@ use super::work_tally::WorkTally;
 use super::{InstanceSettings, InstanceStatus, PortList};
 use crate::db::{AccountId, InstanceId};
 
+/// Maximum number of event streams by which pages watch one instance at a time.
+pub const LIVE_STREAMS: usize = 100;
+
 /// An instance: one account's container, volume, hostname and address.
 pub struct Instance {
     pub id: InstanceId,
@@ -30,6 +33,7 @@ pub struct Instance {
     address: SocketAddr,
     clock: Clock,
     status: watch::Sender<InstanceStatus>,
+    live_streams: Arc<Semaphore>,
     /// Whether the status says awake: an atomic copy of the status for callers that check it for every chunk of a
     /// stream.
     up: AtomicBool,
@@ -92,6 +96,7 @@ impl Instance {
             clock,
             up: AtomicBool::new(status.fact == Fact::Awake),
             status: watch::Sender::new(status),
+            live_streams: Arc::new(Semaphore::new(LIVE_STREAMS)),
             work: WorkTally::new(record.active_at, record.last_work),
             look_at_ms: AtomicI64::new(0),
             state: Mutex::new(InstanceState {
@@ -144,7 +149,13 @@ impl Instance {
         self.status.subscribe()
     }
 
-    /// The number of subscribers to the status: held requests and event streams of pages.
+    /// Takes one of the instance's [`LIVE_STREAMS`]; dropping the permit gives it back. `None` when all are in use.
+    #[must_use]
+    pub fn begin_live_stream(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.live_streams).try_acquire_owned().ok()
+    }
+
+    /// The number of subscribers to the status: held requests, event streams of pages and background work.
     #[must_use]
     pub fn watchers(&self) -> usize {
         self.status.receiver_count()

@@ -40,7 +40,7 @@ pub use declared_jobs::MAX_JOBS;
 pub use deletion::MarkOutcome;
 pub use in_flight::{TrafficFlow, WorkInFlight};
 use index::InstanceIndex;
-pub use instance::Instance;
+pub use instance::{Instance, LIVE_STREAMS};
 pub use instance_settings::InstanceSettings;
 pub use ports::{MOST_PORTS, PortList};
 pub use rules::{Cause, Fact, STUCK_AFTER, SleepPolicy, WakeStage, Wish};

@@ -5,6 +5,7 @@ mod proxying;
 
 mod bodies;
 mod browser;
+mod hostile_pages;
 mod prewake;
 mod routing;
 mod wake_gate;
@@ -229,7 +230,7 @@ async fn the_waiting_page_watches_until_its_owner_logs_out() {
 #[tokio::test]
 async fn status_streams_beyond_the_limit_are_refused() {
     let (platform, alice, cookie) = at_home().await;
-    let watching: Vec<_> = (0..=100).map(|_| alice.instance.watch()).collect();
+    let watching: Vec<_> = (0..100).map(|_| alice.instance.begin_live_stream().unwrap()).collect();
     let refused = platform.get(HOST, "/.berth/status", &[("cookie", &cookie)]).await;
     assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("too_many")));
     drop(watching);
