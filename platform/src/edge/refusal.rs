@@ -10,6 +10,7 @@ use berth_net::cookies;
 use berth_net::hosts::Hosts;
 
 use super::pages::MessagePage;
+use crate::http::headers;
 use crate::http::problem::Problem;
 use crate::instances::Wish;
 
@@ -89,7 +90,7 @@ impl EdgeRefusal {
         }
         // No cache may serve a refusal in place of the instance's own page.
         response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-        response
+        headers::on_instance(response)
     }
 
     fn problem(self) -> Problem {

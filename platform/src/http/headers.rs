@@ -59,15 +59,16 @@ impl SecurityHeaders {
     /// Sets the headers on a response. A response without Cache-Control must not be stored.
     fn write(&self, response: &mut HeaderMap) {
         for (name, value) in &self.0 {
-            response.insert(name.clone(), value.clone());
+            // A handler's own value is a stricter one: a hand-off sends no referrer at all.
+            response.entry(name.clone()).or_insert_with(|| value.clone());
         }
         // Handlers that allow caching set the header themselves; every other response may be private.
         response.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
 }
 
-/// Sets the headers on one of our pages on an instance's host. It has no forms, and HSTS for that host is set by the
-/// apex (includeSubDomains).
+/// Sets the headers on one of our answers on an instance's host, or on one that answers a request for no host of ours.
+/// It has no forms, and HSTS for that host is set by the apex (includeSubDomains).
 #[must_use]
 pub fn on_instance(mut response: Response) -> Response {
     SecurityHeaders::everywhere("'none'").write(response.headers_mut());

@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 use crate::app::App;
 use crate::domains::Domains;
 use crate::edge::{self, Edge};
+use crate::http::headers;
 use crate::web;
 
 /// The service behind the public listener. Cheap to clone.
@@ -52,23 +53,22 @@ pub fn public_router(app: App) -> Front {
 impl Front {
     /// Answers a request, from Caddy or from any other peer.
     pub async fn respond(&self, request: Request) -> Response {
+        self.dispatch(request).await.unwrap_or_else(|refused| headers::on_instance(*refused))
+    }
+
+    /// Passes a request to the layer of its host. The error is a refusal that no layer has given its headers.
+    async fn dispatch(&self, request: Request) -> Result<Response, Box<Response>> {
         // Before any layer reads the request: an ambiguous one (request smuggling) is refused here.
-        if let Err(refused) = edge::check_strictly(&request) {
-            return *refused;
-        }
-        let host = match hosts::requested_host(request.uri(), request.headers()) {
-            Ok(host) => host,
-            Err(sentence) => return (StatusCode::BAD_REQUEST, sentence).into_response(),
-        };
+        edge::check_strictly(&request)?;
+        let host = hosts::requested_host(request.uri(), request.headers())
+            .map_err(|sentence| Box::new((StatusCode::BAD_REQUEST, sentence).into_response()))?;
         let site = self.0.hosts.classify(host);
         // A tenant's page can set cookies on the parent domain, which browsers then send to the platform's own hosts
         // (cookie bomb). The limit for an instance's host is up to its program.
-        if let (Some(HostKind::App | HostKind::Apex), Err(refused)) =
-            (&site, edge::refuse_cookie_bombs(request.headers()))
-        {
-            return *refused;
+        if let Some(HostKind::App | HostKind::Apex) = &site {
+            edge::refuse_cookie_bombs(request.headers())?;
         }
-        match site {
+        Ok(match site {
             Some(HostKind::Instance(handle)) => self.0.edge.serve(self.0.hosts.virtual_host(&handle), request).await,
             Some(HostKind::Port(handle, port)) => {
                 self.0.edge.serve(self.0.hosts.virtual_host_of_port(&handle, port), request).await
@@ -79,10 +79,11 @@ impl Front {
             None => match self.0.domains.virtual_host(host) {
                 Some(virtual_host) => self.0.edge.serve(virtual_host, request).await,
                 None => {
-                    (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n").into_response()
+                    let sentence = "This name does not belong to this server.\n";
+                    return Err(Box::new((StatusCode::MISDIRECTED_REQUEST, sentence).into_response()));
                 }
             },
-        }
+        })
     }
 
     /// Runs the handler on another runtime than the connection's lane: a slow page would block all traffic of its lane.
