@@ -33,6 +33,11 @@ impl Edge {
         };
         let is_public = admit(&Visitor::Stranger) != AccessDecision::Refused;
         let origin_allowed = cross_origin::is_allowed(parts, &host.virtual_host.origin);
+        // Refused before the visitor is identified: neither the answer nor its timing tells a page of another site who
+        // its visitor is.
+        if !is_public && cross_origin::is_foreign(parts, &host.virtual_host.origin) {
+            return Err(EdgeRefusal::OtherOrigin(host.virtual_host.origin.clone()));
+        }
         let has_cookie = cookies::is_present(&parts.headers, cookies::SESSION);
         let visitor = match self.visitor(host, &parts.headers).await? {
             // Two session cookies: a script of this host planted the second. A redirect to the login would only add a

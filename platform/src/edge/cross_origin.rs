@@ -12,6 +12,14 @@ pub(super) fn is_allowed(parts: &Parts, origin: &str) -> bool {
     may_pass(&parts.method, &parts.headers, origin)
 }
 
+/// Whether a page of another origin made this request, so that it is refused on everything that is not public. A program
+/// that states no origin at all is not meant: the visitor's session decides about it.
+pub(super) fn is_foreign(parts: &Parts, origin: &str) -> bool {
+    let states_where_from =
+        parts.headers.contains_key("sec-fetch-site") || parts.headers.contains_key(header::ORIGIN);
+    states_where_from && !is_allowed(parts, origin)
+}
+
 /// Whether a request has a safe method (RFC 9110 9.2.1) and asks for no protocol upgrade.
 pub(super) fn is_read_only(parts: &Parts) -> bool {
     reads_only(&parts.method, &parts.headers)

@@ -46,6 +46,7 @@ use wake::WakeOutcome;
 pub use webhook_delivery::WebhookDispatcher;
 
 use crate::http::accept::opens_page;
+use crate::http::headers;
 use crate::instances::Work;
 use crate::ops::EdgeOutcome;
 use crate::sharing::Visitor;
@@ -81,22 +82,23 @@ impl Edge {
         }
         let host = ResolvedHost { instance, virtual_host: Arc::new(virtual_host) };
         if let Some(path) = parts.uri.path().strip_prefix(EDGE_PATHS) {
-            return Box::pin(self.serve_own_path(&host, path, &parts)).await;
+            return Box::pin(self.serve_own_path(&host, path, &parts)).await.map(headers::on_instance);
         }
         if host.virtual_host.port.is_none() && self.is_webhook(&host.instance, &parts) {
             self.app.metrics.count_edge(EdgeOutcome::Webhook);
             let client = Client::from_headers(&parts.headers);
-            return Ok(Box::pin(self.accept_webhook(&host.instance, parts, body, &client)).await);
+            let answer = Box::pin(self.accept_webhook(&host.instance, parts, body, &client)).await;
+            return Ok(headers::on_instance(answer));
         }
         // A closed port is reported only after authorization: whether a port is open is for its owner to know.
         let requested = Program::requested(&host.instance, &host.virtual_host, &mut parts.uri);
         let program = requested.as_ref().ok().and_then(Option::as_ref);
         let Some(visit) = self.authorize(&host, program, &parts).await? else {
             refusal::refuse_closed(host.instance.status().wish)?;
-            return self.send_to_log_in(&host, &parts);
+            return self.send_to_log_in(&host, &parts).map(headers::on_instance);
         };
         if requested?.is_none() {
-            return Ok(program::redirect_with_slash(&parts.uri));
+            return Ok(headers::on_instance(program::redirect_with_slash(&parts.uri)));
         }
         self.pass_on(visit, parts, body).await
     }
@@ -140,6 +142,11 @@ impl Edge {
         path: &str,
         parts: &Parts,
     ) -> Result<Response, EdgeRefusal> {
+        // A page of another site could tell by a stream that never ends that its visitor owns this instance, and by
+        // opening many keep the owner's own page from watching.
+        if !cross_origin::is_allowed(parts, &host.virtual_host.origin) {
+            return Err(EdgeRefusal::OtherOrigin(host.virtual_host.origin.clone()));
+        }
         if parts.method != Method::GET {
             return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response());
         }

@@ -1,0 +1,92 @@
+//! What a page of another tenant or another site tries on an instance's host with its visitor's browser.
+
+use super::*;
+use berth_testing::fake_platform::Answer;
+
+/// Fetch metadata of a sibling's subresource, of its frame, and of a page elsewhere in the world.
+const FOREIGN: [&[(&str, &str)]; 4] = [
+    &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "empty")],
+    &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe"), PAGE],
+    &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "image")],
+    &[("origin", "https://evil.example.com")],
+];
+
+/// An answer as another site's page could tell it from others: all of it but the time of its writing.
+fn told(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
+    let headers = answer.headers.iter().filter(|(name, _)| *name != "date");
+    let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+    (answer.status, headers, answer.text())
+}
+
+#[tokio::test]
+async fn no_answer_tells_another_sites_page_who_its_visitor_is() {
+    let (platform, alice, cookie) = at_home().await;
+    let bob = platform.settle_in("bob").await;
+    let bobs = platform.instance_cookie(&bob).await;
+    let asset = berth::http::assets::edge_url("berth.css");
+    for path in ["/", "/echo", "/.berth/status", &asset, "/.berth/callback?code=x&state=y", "/.berth/none"] {
+        for foreign in FOREIGN {
+            let mut answers = Vec::new();
+            for jar in [cookie.as_str(), bobs.as_str(), ""] {
+                let headers = [foreign, &[("cookie", jar)]].concat();
+                answers.push(told(&platform.get(HOST, path, &headers).await));
+            }
+            assert_eq!(answers[0].0, 403, "{path} {foreign:?}");
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{path} {foreign:?}: {answers:?}");
+        }
+    }
+    assert_eq!(platform.get(HOST, &asset, &[("sec-fetch-site", "same-origin")]).await.status, 200);
+    assert_eq!(alice.instance.watchers(), 0, "none of them watches");
+}
+
+#[tokio::test]
+async fn every_answer_of_the_edge_itself_carries_its_headers() {
+    let (platform, alice, cookie) = at_home().await;
+    let asset = berth::http::assets::edge_url("berth.css");
+    let long = format!("/{}", "x".repeat(9000));
+    let mut answers = Vec::new();
+    for (host, path, more) in [
+        (HOST, "/", &[PAGE][..]),
+        (HOST, "/", &[]),
+        (HOST, "/", &[("sec-fetch-site", "cross-site"), ("cookie", cookie.as_str())]),
+        (HOST, &asset, &[]),
+        (HOST, "/.berth/none", &[]),
+        (HOST, "/.berth/none", &[PAGE]),
+        (HOST, "/.berth/callback?code=x&state=y", &[]),
+        (HOST, &long, &[]),
+        ("nobody.example.com", "/", &[]),
+        ("3000--alice.example.com", "/", &[]),
+        ("elsewhere.test", "/", &[]),
+    ] {
+        answers.push((path, platform.get(host, path, more).await));
+    }
+    answers.push(("POST", platform.send("POST", HOST, "/.berth/status", &[("origin", "https://alice.example.com")], "").await));
+    put_to_sleep(&platform, &alice, Wish::Stopped, Fact::Stopped).await;
+    answers.push(("waiting", platform.get(HOST, "/", &[("cookie", &cookie), PAGE]).await));
+    for (what, answer) in answers {
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{what}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin", "{what}");
+        assert!(answer.header("content-security-policy").starts_with("default-src 'none'"), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn pages_that_watch_do_not_keep_the_owner_from_visiting() {
+    let (platform, alice, cookie) = at_home().await;
+    put_to_sleep(&platform, &alice, Wish::Stopped, Fact::Stopped).await;
+    let mut watching = Vec::new();
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(platform.address).await.unwrap();
+        let head = format!("GET /.berth/status HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        watching.push(stream);
+    }
+    let refused = platform.get(HOST, "/.berth/status", &[("cookie", &cookie)]).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("too_many")));
+    assert!(alice.instance.begin_live_stream().is_some(), "the dashboard still watches");
+    // Far more subscribers than may wait: they are counted apart.
+    let _subscribers: Vec<_> = (0..200).map(|_| alice.instance.watch()).collect();
+    let visit = platform.get(HOST, "/echo", &[("cookie", &cookie)]).await;
+    assert_eq!(visit.status, 200, "{}", visit.text());
+}
