@@ -3,6 +3,8 @@
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 
+use crate::http::prefetch::is_prefetch;
+
 /// The product names by which crawlers, link previews and monitors identify themselves in `User-Agent`. The list saves
 /// wakes and is no access control: a client that sends another name is treated as a person's browser.
 const AUTOMATED_AGENTS: [&str; 36] = [
@@ -57,16 +59,6 @@ pub(super) fn is_passive(parts: &Parts) -> bool {
         || path.starts_with("/.well-known/")
         || is_prefetch(&parts.headers)
         || is_automated(&parts.headers)
-}
-
-/// Whether a browser prefetches this URL before the person opens it. `Sec-Purpose` is the standard header (Fetch
-/// Standard); older browsers sent the others.
-fn is_prefetch(headers: &HeaderMap) -> bool {
-    ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
-        headers
-            .get(*name)
-            .is_some_and(|value| [&b"prefetch"[..], b"preview"].iter().any(|w| value.as_bytes().starts_with(w)))
-    })
 }
 
 fn is_automated(headers: &HeaderMap) -> bool {

@@ -11,4 +11,5 @@ pub mod instance_token;
 pub mod list;
 pub mod live;
 pub mod page;
+pub mod prefetch;
 pub mod problem;
