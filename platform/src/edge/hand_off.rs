@@ -24,6 +24,7 @@ use super::refusal::EdgeRefusal;
 use super::{Edge, ResolvedHost};
 use crate::accounts::INSTANCE_SESSION_LIFETIME;
 use crate::http::accept::opens_page;
+use crate::http::prefetch::is_prefetch;
 use crate::instances::Cause;
 use crate::sharing::Visitor;
 
@@ -110,8 +111,8 @@ impl Edge {
         response.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::PENDING, "", 0).1);
         response.headers_mut().insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
         // Prewake: the owner is about to visit, and the instance wakes while the browser follows the redirect. A
-        // failure is ignored, because the visit itself wakes again and reports it.
-        if self.visitor_with(host, session.reveal()).await? == Visitor::Owner {
+        // failure is ignored, because the visit itself wakes again and reports it. A prefetch is no visit yet.
+        if !is_prefetch(&parts.headers) && self.visitor_with(host, session.reveal()).await? == Visitor::Owner {
             let _ = self.app.instances.wake(&host.instance, Cause::Visit).await;
         }
         Ok(response)

@@ -47,6 +47,7 @@ pub use webhook_delivery::WebhookDispatcher;
 
 use crate::http::accept::opens_page;
 use crate::http::headers;
+use crate::http::prefetch::is_foreign_prefetch;
 use crate::instances::Work;
 use crate::ops::EdgeOutcome;
 use crate::sharing::Visitor;
@@ -81,6 +82,9 @@ impl Edge {
             return Err(EdgeRefusal::PortClosed);
         }
         let host = ResolvedHost { instance, virtual_host: Arc::new(virtual_host) };
+        if is_foreign_prefetch(&parts.headers, &host.virtual_host.origin) {
+            return Err(EdgeRefusal::Prefetch);
+        }
         if let Some(path) = parts.uri.path().strip_prefix(EDGE_PATHS) {
             return Box::pin(self.serve_own_path(&host, path, &parts)).await.map(headers::on_instance);
         }

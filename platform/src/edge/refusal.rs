@@ -31,6 +31,8 @@ pub(super) enum EdgeRefusal {
     NoCookie,
     /// A page of another site sent the visitor's cookie along (CSRF). Holds the instance's own origin.
     OtherOrigin(String),
+    /// A page of another site had the browser load this address ahead.
+    Prefetch,
     /// The account is suspended or closed; the sentence says which.
     Closed(String),
     /// The account is scheduled for deletion.
@@ -123,6 +125,12 @@ impl EdgeRefusal {
                 format!(
                     "The request came from another site's page. Programs that change something send the header Origin: {origin}."
                 ),
+            ),
+            Self::Prefetch => retry_later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "prefetch",
+                "Not loaded ahead",
+                "Pages of other sites cannot have this address loaded ahead. Open it to see it.",
             ),
             Self::Closed(sentence) => Problem::new(StatusCode::FORBIDDEN, "closed", "Closed", sentence),
             Self::Leaving => Problem::new(

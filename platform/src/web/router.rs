@@ -28,18 +28,20 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// `https://example.com`: the landing page. No route of it reads a cookie.
 pub fn apex_router(app: App) -> Router {
     let headers = headers::SecurityHeaders::apex(&app.config.hosts);
-    build(app, apex_routes(), headers)
+    let origin = app.config.hosts.apex_origin();
+    build(app, apex_routes(), headers, origin)
 }
 
 /// `https://app.example.com`: accounts, dashboard, admin, JSON API.
 pub fn app_router(app: App) -> Router {
     let headers = headers::SecurityHeaders::app(&app.config.hosts);
-    build(app, app_routes(), headers)
+    let origin = app.config.hosts.app_origin();
+    build(app, app_routes(), headers, origin)
 }
 
-/// Builds the router from a route table, with the middleware that applies to every route. The layer added last runs
-/// first.
-fn build(app: App, table: Vec<Route>, headers: headers::SecurityHeaders) -> Router {
+/// Builds the router of the site at `origin` from a route table, with the middleware that applies to every route. The
+/// layer added last runs first.
+fn build(app: App, table: Vec<Route>, headers: headers::SecurityHeaders, origin: String) -> Router {
     let mut router = Router::new();
     for route in table {
         // A route layer runs after routing and before the handler, so a route cannot be reached without its access
@@ -52,7 +54,7 @@ fn build(app: App, table: Vec<Route>, headers: headers::SecurityHeaders) -> Rout
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         // Innermost of the checks, so that its refusal is rendered by `problem::show` like any other.
-        .layer(from_fn_with_state(app.config.hosts.app_origin(), csrf::enforce))
+        .layer(from_fn_with_state(origin, csrf::enforce))
         .layer(from_fn_with_state(ANSWER_WITHIN, within_time))
         // Outside the timeout and inside `problem::show`: a panic becomes a problem response too.
         .layer(CatchPanicLayer::custom(problem::panicked))

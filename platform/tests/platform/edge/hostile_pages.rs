@@ -90,3 +90,47 @@ async fn pages_that_watch_do_not_keep_the_owner_from_visiting() {
     let visit = platform.get(HOST, "/echo", &[("cookie", &cookie)]).await;
     assert_eq!(visit.status, 200, "{}", visit.text());
 }
+
+/// What Chromium sends when a sibling's page has an address prefetched or prerendered.
+const AHEAD: [&[(&str, &str)]; 3] = [
+    &[("sec-purpose", "prefetch"), ("sec-fetch-site", "none"), ("referer", "https://evil.example.com/"), PAGE],
+    &[("sec-purpose", "prefetch;prerender"), ("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate"), PAGE],
+    &[("sec-purpose", "prefetch"), ("sec-fetch-site", "none"), ("referer", "https://alice.example.com.evil.test/")],
+];
+
+#[tokio::test]
+async fn a_siblings_prefetch_reaches_no_program_of_its_visitor() {
+    let (platform, _alice, cookie) = at_home().await;
+    for ahead in AHEAD {
+        let answer = platform.get(HOST, "/delete-everything", &[ahead, &[("cookie", cookie.as_str())]].concat()).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{ahead:?}");
+        assert!(!answer.text().contains("the instance itself"));
+    }
+    let own = [("sec-purpose", "prefetch"), ("referer", "https://alice.example.com/"), ("cookie", &cookie)];
+    assert_eq!(platform.get(HOST, "/echo", &own).await.status, 200, "a page of the instance's own");
+}
+
+#[tokio::test]
+async fn a_siblings_prefetch_logs_its_visitor_in_nowhere_and_wakes_nothing() {
+    let (platform, alice, _) = at_home().await;
+    put_to_sleep(&platform, &alice, Wish::Stopped, Fact::Stopped).await;
+    let app_cookie = alice.app_cookie();
+    let sent = platform.get(HOST, "/", &[PAGE]).await;
+    let pending = sent.header("set-cookie").split(';').next().unwrap().to_owned();
+    let way = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
+    let handed = platform.get("app.example.com", &way, &[("cookie", &app_cookie), PAGE]).await;
+    let back = handed.header("location").strip_prefix("https://alice.example.com").unwrap().to_owned();
+    for ahead in AHEAD {
+        for (host, path, jar) in
+            [(HOST, "/", ""), ("app.example.com", way.as_str(), app_cookie.as_str()), (HOST, &back, &pending)]
+        {
+            let answer = platform.get(host, path, &[ahead, &[("cookie", jar)]].concat()).await;
+            assert_eq!((answer.status, answer.header("set-cookie"), answer.header("location")), (503, "", ""), "{path}");
+        }
+    }
+    // Its own page's prefetch ends the hand-off and wakes nothing either.
+    let own = [("sec-purpose", "prefetch"), ("referer", "https://alice.example.com/"), ("cookie", &pending)];
+    assert_eq!(platform.get(HOST, &back, &own).await.status, 303);
+    platform.look().await;
+    assert_eq!(alice.instance.fact(), Fact::Stopped);
+}
