@@ -30,10 +30,12 @@ fn is_ours(method: &Method, headers: &HeaderMap, origin: &str) -> bool {
     let value = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.as_bytes());
     let site = value("sec-fetch-site");
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
-        // A same-site page may link here (its destination is `document`), but may not load a page of ours as a frame
-        // or a subresource.
-        let embeds = [&b"script"[..], b"style", b"image", b"iframe", b"frame", b"object", b"embed"];
-        return site != Some(b"same-site") || !value("sec-fetch-dest").is_some_and(|dest| embeds.contains(&dest));
+        // A page of another origin may link here and nothing else: what it loads as a frame or by a script would run
+        // with the visitor's cookie, and its time or its load event would tell whether they are logged in. Nothing of
+        // ours is meant to be embedded, so no route is excepted.
+        let opens_page =
+            value("sec-fetch-mode") == Some(b"navigate") && value("sec-fetch-dest") == Some(b"document");
+        return matches!(site, None | Some(b"same-origin" | b"none")) || opens_page;
     }
     // Origin `null` (a sandboxed frame, a redirect across origins) is not ours, because the comparison is with the
     // exact bytes.
@@ -79,8 +81,18 @@ mod tests {
 
     #[test]
     fn a_sibling_may_link_to_us_and_embed_nothing() {
-        assert!(check(&Method::GET, &[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "document")]));
-        assert!(!check(&Method::GET, &[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "iframe")]));
+        let navigate = ("sec-fetch-mode", "navigate");
+        for site in ["same-site", "cross-site"] {
+            let get = |more: &[(&'static str, &'static str)]| {
+                check(&Method::GET, &[&[("sec-fetch-site", site)][..], more].concat())
+            };
+            assert!(get(&[navigate, ("sec-fetch-dest", "document")]));
+            for dest in ["iframe", "image", "empty", "video", "font", "object"] {
+                assert!(!get(&[navigate, ("sec-fetch-dest", dest)]), "{dest}");
+            }
+            assert!(!get(&[("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "document")]));
+            assert!(!get(&[]));
+        }
         assert!(check(&Method::GET, &[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "image")]));
     }
 }

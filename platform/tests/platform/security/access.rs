@@ -161,7 +161,7 @@ const APEX: &[&str] = &["GET /", "GET /awake", "GET /assets/{*path}"];
 
 /// Replaces the parameters of a path. Ids of sessions, webhook deliveries, shares, receipts, domains and own keys are
 /// the member's.
-fn path_of(route: &Route, id: &str) -> String {
+pub(super) fn path_of(route: &Route, id: &str) -> String {
     if route.path == "/hand-off" {
         return format!("/hand-off?host=alice.example.com&state=s&challenge={}", "c".repeat(43));
     }
@@ -374,7 +374,8 @@ async fn a_sibling_can_link_to_a_page_and_not_embed_it() {
     let mut member = site.member("alice").await;
     for (dest, status) in [("document", 200), ("iframe", 403), ("image", 403), ("script", 403)] {
         let request = WebClient::request(Method::GET, "/").header("accept", "text/html");
-        let request = request.header("sec-fetch-site", "same-site").header("sec-fetch-dest", dest);
+        let request = request.header("sec-fetch-site", "same-site").header("sec-fetch-mode", "navigate");
+        let request = request.header("sec-fetch-dest", dest);
         assert_eq!(member.send(request).await.status.as_u16(), status, "{dest}");
     }
 }

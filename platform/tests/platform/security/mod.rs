@@ -4,4 +4,5 @@
 mod access;
 mod headers;
 mod misbehaving;
+mod siblings;
 mod smuggling;

@@ -1,0 +1,24 @@
+//! What a page of another tenant tries on the app host with its visitor's browser.
+
+use axum::http::Method;
+use berth::web::app_routes;
+use berth_testing::web_client::{WebClient, WebFixture};
+
+use super::access::path_of;
+
+#[tokio::test]
+async fn no_page_of_ours_answers_what_a_sibling_did_not_open_as_a_page() {
+    let site = WebFixture::new().await;
+    let mut operator = site.operator("olivia").await;
+    for route in app_routes().iter().filter(|route| route.method == Method::GET) {
+        for origin in ["same-site", "cross-site"] {
+            for (mode, dest) in [("no-cors", "empty"), ("cors", "empty"), ("no-cors", "video"), ("navigate", "iframe")] {
+                let request = WebClient::request(Method::GET, &path_of(route, "1")).header("sec-fetch-site", origin);
+                let request = request.header("sec-fetch-mode", mode).header("sec-fetch-dest", dest);
+                let answer = operator.send(request).await;
+                assert_eq!(answer.status.as_u16(), 403, "{} by {mode} for {dest}", route.path);
+            }
+        }
+    }
+    assert_eq!(operator.get("/").await.in_short(), "200");
+}
