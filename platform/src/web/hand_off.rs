@@ -4,7 +4,7 @@
 use askama::Template;
 use axum::Form;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Redirect};
 use berth_ground::error::Error;
 use berth_net::hosts::VirtualHost;
@@ -45,8 +45,9 @@ pub struct ConsentPage {
     pub challenge: String,
 }
 
-/// Shown after a guest consented. The CSP directive `form-action` also applies to redirects of a form's response, and
-/// does not allow the instance's host; a page may lead there.
+/// Leads on to the instance's host where a redirect may not: the CSP directive `form-action` also applies to redirects of
+/// a form's response. Our own does not allow the instance's host, so a guest's consent ends here. A form of another site
+/// learns from its own directive whether the redirect came, and so whether the visitor is the owner.
 #[derive(Template)]
 #[template(path = "hand_off/continue.html")]
 pub struct HandOffContinuePage {
@@ -55,7 +56,12 @@ pub struct HandOffContinuePage {
 }
 
 /// `GET /hand-off?host&state&challenge`
-pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOffRequest>) -> HandlerResult {
+pub async fn show(
+    State(app): State<App>,
+    session: Session,
+    headers: HeaderMap,
+    Query(asked): Query<HandOffRequest>,
+) -> HandlerResult {
     let way = app.accounts.hand_off_target(&session, &asked.host).map_err(private_instance)?;
     // No consent page for the owner: the instance knows its owner anyway.
     if way.handle != session.handle {
@@ -63,7 +69,18 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
         let (handle, owner) = (session.handle.to_string(), way.handle.to_string());
         return Ok(Page(ConsentPage { handle, owner, host: way.host, state, challenge }).into_response());
     }
-    Ok(Redirect::to(&next(&app, &session, &way, &asked).await?).into_response())
+    let next = next(&app, &session, &way, &asked).await?;
+    Ok(if may_come_from_a_form(&headers) {
+        Page(HandOffContinuePage { host: way.host, next }).into_response()
+    } else {
+        Redirect::to(&next).into_response()
+    })
+}
+
+/// Whether a page of another origin began this navigation, by a link or by a form: a browser tells both alike.
+fn may_come_from_a_form(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    matches!(site, Some(b"same-site" | b"cross-site"))
 }
 
 /// `POST /hand-off` with the same fields: the consent of a guest.

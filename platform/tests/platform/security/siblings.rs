@@ -22,3 +22,21 @@ async fn no_page_of_ours_answers_what_a_sibling_did_not_open_as_a_page() {
     }
     assert_eq!(operator.get("/").await.in_short(), "200");
 }
+
+#[tokio::test]
+async fn a_form_of_another_site_learns_from_no_redirect_who_its_visitor_is() {
+    let site = WebFixture::new().await;
+    let mut alice = site.member("alice").await;
+    let path = format!("/hand-off?host=alice.example.com&state=s&challenge={}", "c".repeat(43));
+    for (origin, status) in [("same-site", 200), ("cross-site", 200), ("same-origin", 303), ("none", 303)] {
+        let request = WebClient::request(Method::GET, &path).header("accept", "text/html");
+        let request = request.header("sec-fetch-site", origin).header("sec-fetch-mode", "navigate");
+        let answer = alice.send(request.header("sec-fetch-dest", "document")).await;
+        assert_eq!(answer.status.as_u16(), status, "{origin}");
+        assert_eq!(answer.header("location").is_empty(), status == 200, "{origin}");
+        if status == 200 {
+            let page = answer.text().await;
+            assert!(page.contains("https://alice.example.com/.berth/callback?code="), "{page}");
+        }
+    }
+}
