@@ -1,7 +1,7 @@
 //! Header filtering in both directions: hop-by-hop headers (RFC 9110 7.6.1), forged identity, the platform's cookies,
 //! and response headers with an effect on other tenants' hosts.
 
-use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use berth_net::cookies;
 use berth_net::hop_by_hop::{connection_names, remove_hop_by_hop, remove_where};
 
@@ -17,6 +17,8 @@ const FORBIDDEN_IN_RESPONSES: [&str; 9] = [
     "via",
     "server",
 ];
+
+static OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 /// Removes the headers that a client may not send to the instance: hop-by-hop headers, the platform's cookies, and
 /// every name that programs behind a proxy trust. Returns the protocol of a requested upgrade, if it may be tunnelled.
@@ -43,7 +45,8 @@ pub(in crate::edge) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderVa
     upgrade
 }
 
-/// Removes the headers that an instance may not send to the browser. `host` is the host by which it was reached.
+/// Removes the headers that an instance may not send to the browser, and separates its pages from their openers. `host`
+/// is the host by which it was reached.
 pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
     // Order matters: read before `Transfer-Encoding` is removed as a hop-by-hop header. hyper frames the body anew.
     if !has_plain_length(headers) {
@@ -53,6 +56,11 @@ pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
     // `X-Accel-*` are commands to nginx, if an operator has one in front: X-Accel-Redirect would have it serve its own
     // files.
     remove_where(headers, |name| FORBIDDEN_IN_RESPONSES.contains(&name) || name.starts_with("x-accel-"));
+    // Otherwise the window of a page that opened this one tells by `closed` whether its visitor got this page or was sent
+    // to log in, where the opener is cut off. Programs that need their opener state a policy of their own.
+    if !headers.contains_key(&OPENER_POLICY) {
+        headers.insert(&OPENER_POLICY, HeaderValue::from_static("same-origin-allow-popups"));
+    }
     if headers.contains_key(header::SET_COOKIE) {
         let kept: Vec<HeaderValue> = headers
             .get_all(header::SET_COOKIE)
@@ -210,6 +218,7 @@ mod tests {
         ] {
             let mut headers = map(fields);
             clean_response(&mut headers, "alice.example.com");
+            assert_eq!(headers.remove("cross-origin-opener-policy").unwrap(), "same-origin-allow-popups");
             assert_eq!(headers.len(), kept, "{fields:?}");
         }
     }
@@ -230,6 +239,7 @@ mod tests {
         clean_response(&mut headers, "alice.example.com");
         let cookies: Vec<_> = headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
         assert_eq!(cookies, ["a=1; Path=/", "c=3; domain=alice.example.com"]);
-        assert_eq!(headers.len(), 3);
+        assert_eq!(headers["cross-origin-opener-policy"], "same-origin-allow-popups");
+        assert_eq!(headers.len(), 4);
     }
 }

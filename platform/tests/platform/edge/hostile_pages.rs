@@ -134,3 +134,12 @@ async fn a_siblings_prefetch_logs_its_visitor_in_nowhere_and_wakes_nothing() {
     platform.look().await;
     assert_eq!(alice.instance.fact(), Fact::Stopped);
 }
+
+#[tokio::test]
+async fn a_page_that_opened_a_window_does_not_learn_from_it_who_its_visitor_is() {
+    let (platform, _alice, cookie) = at_home().await;
+    let page = platform.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
+    assert_eq!((page.status, page.header("cross-origin-opener-policy")), (200, "same-origin-allow-popups"));
+    let sent = platform.get(HOST, "/", &[PAGE]).await;
+    assert_eq!((sent.status, sent.header("cross-origin-opener-policy")), (302, "same-origin"));
+}
