@@ -98,7 +98,7 @@ impl Accounts {
     /// `None` for a code that is wrong, used or expired.
     ///
     /// # Errors
-    /// `TooMany` after sixty attempts a minute from one address.
+    /// `TooMany` after sixty codes a minute on this host from one address.
     pub async fn hand_off_redeem(
         &self,
         host: &str,
@@ -107,13 +107,14 @@ impl Accounts {
         verifier: &str,
         client: &Client,
     ) -> Result<Option<Token>> {
-        self.0.limits.hand_off(client.ip)?;
         let (hash, now) = (secrets::hash(code), self.0.clock.now());
         // The read comes first: a transaction occupies the database's only writer, and without this check forged codes
         // from anywhere on the internet would queue up for it.
         if store::peek_challenge(self.0.db.read(), &hash, ChallengePurpose::HandOff, now).await?.is_none() {
             return Ok(None);
         }
+        // Only codes that exist count: a page can have its visitor's browser send made-up ones without end.
+        self.0.limits.hand_off(host, client.ip)?;
         let tx = self.0.db.begin().await?;
         let taken = store::take_challenge(&tx, &hash, ChallengePurpose::HandOff, now).await?;
         let bound: Option<HandOffBinding> =

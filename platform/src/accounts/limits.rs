@@ -22,7 +22,7 @@ const LOG_INS: RateLimit = RateLimit::per_minute(10);
 const CHALLENGES: RateLimit = RateLimit::per_minute(30).burst(10);
 /// Login challenges for all clients together. Each is a row for five minutes, so at most about 62 000 live ones exist.
 const CHALLENGES_OF_ALL: RateLimit = RateLimit::per_second(200).burst(2000);
-/// Hand-offs from one address: a browser that restores thirty tabs needs thirty.
+/// Hand-offs to one host from one address: a browser that restores thirty tabs needs thirty.
 const HAND_OFFS: RateLimit = RateLimit::per_minute(60);
 
 /// The rate limiters of this module.
@@ -33,7 +33,7 @@ pub(super) struct AccountRateLimits {
     log_ins: KeyedRateLimiter<IpAddr>,
     challenges: KeyedRateLimiter<IpAddr>,
     challenges_of_all: SharedRateLimiter,
-    hand_offs: KeyedRateLimiter<IpAddr>,
+    hand_offs: KeyedRateLimiter<(String, IpAddr)>,
 }
 
 /// The rate limiters of one step of a sign-up.
@@ -78,16 +78,20 @@ impl AccountRateLimits {
         self.challenges_of_all.check().map_err(|wait| too_many("Very many people are logging in.", wait))
     }
 
-    /// Counts the redemption of a hand-off code. `TooMany` above the limit.
-    pub(super) fn hand_off(&self, ip: IpAddr) -> Result<()> {
-        self.hand_offs.check(&limit_key(ip)).map_err(|wait| too_many("Too many logins from your network.", wait))
+    /// Counts the redemption of a code on `host`. `TooMany` above the limit.
+    pub(super) fn hand_off(&self, host: &str, ip: IpAddr) -> Result<()> {
+        // By host: what a page makes its visitor's browser redeem on its own host must not keep the visitor out of
+        // another.
+        let key = (host.to_owned(), limit_key(ip));
+        self.hand_offs.check(&key).map_err(|wait| too_many("Too many logins from your network.", wait))
     }
 
     /// Drops the buckets of addresses that are full again.
     pub(super) fn purge(&self) {
-        for per_address in [&self.log_ins, &self.challenges, &self.hand_offs] {
+        for per_address in [&self.log_ins, &self.challenges] {
             per_address.purge();
         }
+        self.hand_offs.purge();
         for sign_ups in [&self.begun, &self.finished] {
             sign_ups.per_address.purge();
             sign_ups.per_site.purge();

@@ -148,12 +148,42 @@ async fn made_up_codes_never_reach_the_databases_writer() {
 #[tokio::test]
 async fn one_address_may_finish_sixty_hand_offs_a_minute() {
     let platform = TestModules::on(sqlite().await).await;
-    let (client, made_up) = (somebody(), Token::new(&platform.clock));
-    let redeem = || platform.accounts.hand_off_redeem(HOST, made_up.reveal(), STATE, VERIFIER, &client);
+    let (_, session) = alice(&platform).await;
+    let client = somebody();
+    let redeem = async |client| {
+        let code = code(&platform, &session).await;
+        platform.accounts.hand_off_redeem(HOST, code.reveal(), STATE, VERIFIER, client).await
+    };
     for _ in 0..60 {
-        assert!(redeem().await.unwrap().is_none());
+        assert!(redeem(&client).await.unwrap().is_some());
     }
-    assert!(matches!(redeem().await, Err(Error::TooMany { .. })));
+    assert!(matches!(redeem(&client).await, Err(Error::TooMany { .. })));
+    assert!(redeem(&somebody()).await.unwrap().is_some(), "from another address");
+}
+
+#[tokio::test]
+async fn what_a_page_redeems_on_its_own_host_keeps_its_visitor_out_of_no_other() {
+    let platform = TestModules::on(sqlite().await).await;
+    let (_, session) = alice(&platform).await;
+    let client = somebody();
+    let try_on = async |host: &str, code: &str| {
+        platform.accounts.hand_off_redeem(host, code, STATE, VERIFIER, &client).await
+    };
+    let made_up = Token::new(&platform.clock);
+    for host in ["evil.example.com", HOST] {
+        for _ in 0..100 {
+            assert!(try_on(host, made_up.reveal()).await.unwrap().is_none());
+        }
+    }
+    for _ in 0..60 {
+        // A code of another host counts there, and is spent.
+        let stray = code(&platform, &session).await;
+        assert!(try_on("evil.example.com", stray.reveal()).await.unwrap().is_none());
+    }
+    let stray = code(&platform, &session).await;
+    assert!(matches!(try_on("evil.example.com", stray.reveal()).await, Err(Error::TooMany { .. })));
+    let own = code(&platform, &session).await;
+    assert!(try_on(HOST, own.reveal()).await.unwrap().is_some());
 }
 
 #[tokio::test]
