@@ -71,10 +71,22 @@ pub async fn show(
         None => false,
     };
     Page(LogInPage {
-        instance: next.as_ref().map(|next| next.host().to_owned()).unwrap_or_default(),
+        instance: next.as_ref().and_then(|next| known_host(&app, next.host())).unwrap_or_default(),
         next: next.map(|next| next.0).unwrap_or_default(),
         conditional: !signing_up,
     })
+}
+
+/// `host` as we write it, if an instance has it. Any other text from the query would stand on the page as our own words.
+fn known_host(app: &App, host: &str) -> Option<String> {
+    let hosts = &app.config.hosts;
+    let virtual_host = match hosts.classify(host) {
+        Some(HostKind::Instance(handle)) => hosts.virtual_host(&handle),
+        Some(HostKind::Port(handle, port)) => hosts.virtual_host_of_port(&handle, port),
+        Some(HostKind::Apex | HostKind::App) => return None,
+        None => app.domains.virtual_host(host)?,
+    };
+    app.instances.by_handle(&virtual_host.handle).map(|_| virtual_host.host)
 }
 
 /// `POST /log-in/challenge`

@@ -40,3 +40,23 @@ async fn a_form_of_another_site_learns_from_no_redirect_who_its_visitor_is() {
         }
     }
 }
+
+#[tokio::test]
+async fn nothing_from_a_link_stands_on_the_log_in_page_as_our_own_words() {
+    let site = WebFixture::new().await;
+    site.member("alice").await;
+    let mut visitor = site.visitor();
+    let known = visitor.get("/log-in?next=%2Fhand-off%3Fhost%3DALICE.example.com%26state%3Ds").await.text().await;
+    assert!(known.contains("<strong>alice.example.com</strong> is private"), "{known}");
+    for host in [
+        "Your-account-is-locked.Call-1-555-0100.Until-then-it",
+        "your-account-is-locked.example.com",
+        "app.example.com",
+        "evil.test",
+    ] {
+        let path = format!("/log-in?next=%2Fhand-off%3Fhost%3D{host}%26state%3Ds");
+        let page = visitor.get(&path).await.text().await;
+        assert!(page.contains("Your passkey tells us who you are"), "{host}: {page}");
+        assert!(!page.contains(&format!("{host}</strong>")), "{host}");
+    }
+}
