@@ -33,8 +33,7 @@ fn is_ours(method: &Method, headers: &HeaderMap, origin: &str) -> bool {
         // A page of another origin may link here and nothing else: what it loads as a frame or by a script would run
         // with the visitor's cookie, and its time or its load event would tell whether they are logged in. Nothing of
         // ours is meant to be embedded, so no route is excepted.
-        let opens_page =
-            value("sec-fetch-mode") == Some(b"navigate") && value("sec-fetch-dest") == Some(b"document");
+        let opens_page = value("sec-fetch-mode") == Some(b"navigate") && value("sec-fetch-dest") == Some(b"document");
         return matches!(site, None | Some(b"same-origin" | b"none")) || opens_page;
     }
     // Origin `null` (a sandboxed frame, a redirect across origins) is not ours, because the comparison is with the

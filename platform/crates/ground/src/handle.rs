@@ -79,7 +79,8 @@ impl Handle {
     }
 
     /// Whether mail, DNS, certificate authorities or this platform give the name a meaning, including its plural,
-    /// digits appended (`ns1`), or confusable characters.
+    /// digits appended (`ns1`), or confusable characters; or whether it has a word of our log-in or of a provider as a
+    /// part between hyphens (`app-login`). Accounts that have such a name from earlier keep it.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         let bare = self.0.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -88,6 +89,13 @@ impl Handle {
         // `ns1` without its digits and `admins` without its plural; `adm1n` is caught by its skeleton.
         names().any(|name| [self.0.as_str(), bare, single].contains(&name))
             || names().any(|name| skeleton(name) == self.skeleton())
+            || self.has_reserved_part()
+    }
+
+    /// Whether neighbouring parts, joined, are a reserved part: `my-sign-in` has `signin`.
+    fn has_reserved_part(&self) -> bool {
+        let parts: Vec<&str> = self.0.split('-').collect();
+        (0..parts.len()).any(|first| (first..parts.len()).any(|last| is_reserved_part(&parts[first..=last].concat())))
     }
 }
 
@@ -95,6 +103,13 @@ impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+fn is_reserved_part(part: &str) -> bool {
+    let bare = skeleton(part.trim_end_matches(|c: char| c.is_ascii_digit()));
+    let whole = skeleton(part);
+    let is_part = |text: &str| RESERVED_PARTS.split_ascii_whitespace().any(|word| skeleton(word) == text);
+    [whole.as_str(), bare.as_str(), bare.strip_suffix('s').unwrap_or(&bare)].into_iter().any(is_part)
 }
 
 fn skeleton(text: &str) -> String {
@@ -119,6 +134,19 @@ const RESERVED: &str = "
     billing pay legal term privacy dmca me my user settings dashboard console invite signup register
     directory search explore about contact team staff mod moderator official verify verified nostr webauthn
     well-known berth platform provisioner edge quota operator
+    superuser sysadmin portal webapp
+    alarm awake code deletion domain export hand-off instance key landing leave leaving mailbox own-key
+    passkey port receipt recover recovery recovery-code session share sharing spend stream usage webhook welcome
+    anthropic openai google gemini mistral chatgpt microsoft apple github paypal stripe payment
+";
+
+/// Words that make a host look like a place to log in or to pay at: no handle has one as a part between hyphens.
+const RESERVED_PARTS: &str = "
+    app webapp portal login logon signin signon signup register logout auth sso oauth account passkey password
+    recovery recover secure security verify verified verification webauthn
+    admin administrator superuser sysadmin operator moderator official support
+    billing payment invoice paypal stripe
+    berth anthropic openai chatgpt google microsoft github
 ";
 
 #[cfg(test)]
@@ -152,6 +180,23 @@ mod tests {
             assert_eq!(Handle::claim(name), Err(HandleError::Reserved), "{name}");
         }
         assert!(Handle::claim(" Alice ").is_ok());
+    }
+
+    #[test]
+    fn no_handle_looks_like_a_place_to_log_in_or_to_pay_at() {
+        const LURES: &str = "
+            app-login login-app app-x sign-in signin signon secure-login account-recovery recovery passkeys berth-login
+            admin-berth superuser sysadmin portal webapp hand-off welcome leave spend mailbox sharing domains payments
+            anthropic openai paypal my-sign-in x-log-in-2 l0gin-here openai-billing app2-go pass-key-help
+        ";
+        for name in LURES.split_ascii_whitespace() {
+            assert_eq!(Handle::claim(name), Err(HandleError::Reserved), "{name}");
+            assert!(Handle::parse(name).is_ok(), "{name}: accounts that have it keep it");
+        }
+        for name in ["happy-otter", "snapper", "lap-pilot", "mary-ann", "applause", "paul-logan", "secured", "appleby"]
+        {
+            assert!(Handle::claim(name).is_ok(), "{name}");
+        }
     }
 
     proptest! {

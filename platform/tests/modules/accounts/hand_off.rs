@@ -166,9 +166,8 @@ async fn what_a_page_redeems_on_its_own_host_keeps_its_visitor_out_of_no_other()
     let platform = TestModules::on(sqlite().await).await;
     let (_, session) = alice(&platform).await;
     let client = somebody();
-    let try_on = async |host: &str, code: &str| {
-        platform.accounts.hand_off_redeem(host, code, STATE, VERIFIER, &client).await
-    };
+    let try_on =
+        async |host: &str, code: &str| platform.accounts.hand_off_redeem(host, code, STATE, VERIFIER, &client).await;
     let made_up = Token::new(&platform.clock);
     for host in ["evil.example.com", HOST] {
         for _ in 0..100 {

@@ -60,7 +60,10 @@ async fn every_answer_of_the_edge_itself_carries_its_headers() {
     ] {
         answers.push((path, platform.get(host, path, more).await));
     }
-    answers.push(("POST", platform.send("POST", HOST, "/.berth/status", &[("origin", "https://alice.example.com")], "").await));
+    answers.push((
+        "POST",
+        platform.send("POST", HOST, "/.berth/status", &[("origin", "https://alice.example.com")], "").await,
+    ));
     put_to_sleep(&platform, &alice, Wish::Stopped, Fact::Stopped).await;
     answers.push(("waiting", platform.get(HOST, "/", &[("cookie", &cookie), PAGE]).await));
     for (what, answer) in answers {
@@ -125,7 +128,11 @@ async fn a_siblings_prefetch_logs_its_visitor_in_nowhere_and_wakes_nothing() {
             [(HOST, "/", ""), ("app.example.com", way.as_str(), app_cookie.as_str()), (HOST, &back, &pending)]
         {
             let answer = platform.get(host, path, &[ahead, &[("cookie", jar)]].concat()).await;
-            assert_eq!((answer.status, answer.header("set-cookie"), answer.header("location")), (503, "", ""), "{path}");
+            assert_eq!(
+                (answer.status, answer.header("set-cookie"), answer.header("location")),
+                (503, "", ""),
+                "{path}"
+            );
         }
     }
     // Its own page's prefetch ends the hand-off and wakes nothing either.

@@ -12,7 +12,8 @@ async fn no_page_of_ours_answers_what_a_sibling_did_not_open_as_a_page() {
     let mut operator = site.operator("olivia").await;
     for route in app_routes().iter().filter(|route| route.method == Method::GET) {
         for origin in ["same-site", "cross-site"] {
-            for (mode, dest) in [("no-cors", "empty"), ("cors", "empty"), ("no-cors", "video"), ("navigate", "iframe")] {
+            for (mode, dest) in [("no-cors", "empty"), ("cors", "empty"), ("no-cors", "video"), ("navigate", "iframe")]
+            {
                 let request = WebClient::request(Method::GET, &path_of(route, "1")).header("sec-fetch-site", origin);
                 let request = request.header("sec-fetch-mode", mode).header("sec-fetch-dest", dest);
                 let answer = operator.send(request).await;
