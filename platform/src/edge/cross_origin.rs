@@ -12,8 +12,8 @@ pub(super) fn is_allowed(parts: &Parts, origin: &str) -> bool {
     may_pass(&parts.method, &parts.headers, origin)
 }
 
-/// Whether a page of another origin made this request, so that it is refused on everything that is not public. A program
-/// that states no origin at all is not meant: the visitor's session decides about it.
+/// Whether a page of another origin made this request, so that it is refused on everything that is not public. About a
+/// program that states no origin at all, the visitor's session decides.
 pub(super) fn is_foreign(parts: &Parts, origin: &str) -> bool {
     let states_where_from = parts.headers.contains_key("sec-fetch-site") || parts.headers.contains_key(header::ORIGIN);
     states_where_from && !is_allowed(parts, origin)

@@ -45,9 +45,9 @@ pub struct ConsentPage {
     pub challenge: String,
 }
 
-/// Leads on to the instance's host where a redirect may not: the CSP directive `form-action` also applies to redirects of
-/// a form's response. Our own does not allow the instance's host, so a guest's consent ends here. A form of another site
-/// learns from its own directive whether the redirect came, and so whether the visitor is the owner.
+/// Leads on to the instance's host where a redirect may not: the CSP directive `form-action` also applies to redirects
+/// of a form's response. Our own does not allow the instance's host, so a guest's consent ends here. A form of another
+/// site learns from its own directive whether the redirect came, and so whether the visitor is the owner.
 #[derive(Template)]
 #[template(path = "hand_off/continue.html")]
 pub struct HandOffContinuePage {

@@ -56,8 +56,8 @@ pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
     // `X-Accel-*` are commands to nginx, if an operator has one in front: X-Accel-Redirect would have it serve its own
     // files.
     remove_where(headers, |name| FORBIDDEN_IN_RESPONSES.contains(&name) || name.starts_with("x-accel-"));
-    // Otherwise the window of a page that opened this one tells by `closed` whether its visitor got this page or was sent
-    // to log in, where the opener is cut off. Programs that need their opener state a policy of their own.
+    // The page that opened this window could otherwise tell by its `closed` whether the visitor got this page or was
+    // sent to log in, where the opener is cut off. Programs that need their opener state a policy of their own.
     if !headers.contains_key(&OPENER_POLICY) {
         headers.insert(&OPENER_POLICY, HeaderValue::from_static("same-origin-allow-popups"));
     }

@@ -77,7 +77,8 @@ pub async fn show(
     })
 }
 
-/// `host` as we write it, if an instance has it. Any other text from the query would stand on the page as our own words.
+/// `host` as we write it, if an instance has it. Any other text from the query would stand on the page as our own
+/// words.
 fn known_host(app: &App, host: &str) -> Option<String> {
     let hosts = &app.config.hosts;
     let virtual_host = match hosts.classify(host) {
