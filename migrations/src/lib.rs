@@ -26,6 +26,7 @@ mod m0016_everybody;
 mod m0017_own_keys;
 mod m0018_corrections;
 mod m0019_webhooks;
+mod m0021_secret_check;
 
 /// The migrations in order.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0017_own_keys::Migration),
             Box::new(m0018_corrections::Migration),
             Box::new(m0019_webhooks::Migration),
+            Box::new(m0021_secret_check::Migration),
         ]
     }
 }

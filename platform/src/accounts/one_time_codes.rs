@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::modules::SealedSample;
 
 /// The result of trying a code.
 pub(super) enum CodeOutcome {
@@ -57,6 +58,15 @@ impl Accounts {
                 Ok(wrong())
             }
         }
+    }
+}
+
+impl Accounts {
+    /// Tries to decrypt the secret of the oldest account.
+    pub(super) async fn try_totp_secret(&self) -> Result<SealedSample> {
+        let Some(oldest) = store::oldest_account(self.0.db.read()).await? else { return Ok(SealedSample::Absent) };
+        let opened = self.0.keys.open(oldest.id.0.as_bytes(), &oldest.totp_secret);
+        Ok(if opened.is_ok() { SealedSample::Opens } else { SealedSample::DoesNotOpen })
     }
 }
 

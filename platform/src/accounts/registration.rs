@@ -1,4 +1,5 @@
-//! Registration of accounts: scheduled jobs that purge expired rows and advance account deletions.
+//! Registration of accounts: scheduled jobs that purge expired rows and advance account deletions, and a one-time-code
+//! secret that is tried against `BERTH_SECRET`.
 //!
 //! The rows of this module are not deleted through the list of modules: `deletion.rs`, which runs the list, deletes
 //! them last, because the rows of other modules reference them.
@@ -6,7 +7,8 @@
 use async_trait::async_trait;
 
 use super::Accounts;
-use crate::modules::{Module, Modules, ScheduledWork};
+use crate::error::Result;
+use crate::modules::{Module, Modules, ScheduledWork, SealedSample};
 
 #[async_trait]
 impl Module for Accounts {
@@ -21,5 +23,9 @@ impl Module for Accounts {
             ScheduledWork::leased("purge_expired", "0 * * * * *", self, purge),
             ScheduledWork::leased("advance_deletions", "45 * * * * *", self, advance_deletions),
         ]
+    }
+
+    async fn try_sealed(&self) -> Result<SealedSample> {
+        self.try_totp_secret().await
     }
 }

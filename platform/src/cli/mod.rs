@@ -22,7 +22,7 @@ use crate::config::{Config, LogConfig, demo_listen_from_env};
 use crate::containers::remote::RemoteHost;
 use crate::db;
 use crate::modules::Verdict;
-use crate::{demo, serve};
+use crate::{demo, ops, serve};
 
 /// Gives each person a container of their own that sleeps while idle, and meters its AI calls.
 #[derive(Parser)]
@@ -112,7 +112,9 @@ async fn run(command: BerthCommand) -> anyhow::Result<ExitCode> {
 async fn open() -> anyhow::Result<App> {
     let config = Config::from_env()?;
     let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
-    App::open(config, Clock::system(), host).await
+    let app = App::open(config, Clock::system(), host).await?;
+    ops::refuse_other_secret(&app.db, &app.modules, &app.config.secret).await?;
+    Ok(app)
 }
 
 async fn doctor() -> anyhow::Result<ExitCode> {

@@ -13,6 +13,7 @@ use crate::containers::{ContainerHost, gateway};
 use crate::db::Db;
 use crate::modules::{Finding, Modules};
 
+use crate::ops::secret_check::examine_secret;
 const TRY: Duration = Duration::from_secs(3);
 
 /// An opened database, and the modules built on it.
@@ -22,9 +23,9 @@ pub struct Opened {
     pub modules: anyhow::Result<Modules>,
 }
 
-/// Examines database, books, certificates, provisioner, host, images and listeners.
+/// Examines database, secret, books, certificates, provisioner, host, images and listeners.
 pub async fn examine(config: &Config, opened: anyhow::Result<Opened>, host: &dyn ContainerHost) -> Vec<Finding> {
-    let mut findings = of_database(opened).await;
+    let mut findings = of_database(config, opened).await;
     match host.host_report().await {
         Ok(report) => {
             findings.push(Finding::fine("provisioner", format!("answers; Docker Engine {}", report.engine_version)));
@@ -50,7 +51,7 @@ pub async fn examine(config: &Config, opened: anyhow::Result<Opened>, host: &dyn
     findings
 }
 
-async fn of_database(opened: anyhow::Result<Opened>) -> Vec<Finding> {
+async fn of_database(config: &Config, opened: anyhow::Result<Opened>) -> Vec<Finding> {
     let Opened { db, modules } = match opened {
         Ok(opened) => opened,
         Err(error) => {
@@ -62,7 +63,10 @@ async fn of_database(opened: anyhow::Result<Opened>) -> Vec<Finding> {
     }
     let mut findings = vec![Finding::fine("database", "answers, schema up to date".into())];
     match modules {
-        Ok(modules) => findings.extend(modules.doctor_findings().await),
+        Ok(modules) => {
+            findings.push(examine_secret(&db, &modules, &config.secret).await);
+            findings.extend(modules.doctor_findings().await);
+        }
         Err(error) => findings.push(Finding::broken("platform", format!("cannot start: {error:#}"))),
     }
     findings

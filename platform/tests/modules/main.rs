@@ -7,3 +7,4 @@ mod architecture;
 mod doctor;
 mod pages;
 mod registration;
+mod secret_check;

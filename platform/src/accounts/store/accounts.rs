@@ -138,6 +138,13 @@ pub(in crate::accounts) async fn account_by_handle<C: ConnectionTrait>(
     found.map(StoredAccount::try_from).transpose()
 }
 
+/// The oldest account that has a one-time-code secret; a deleted account has none.
+pub(in crate::accounts) async fn oldest_account<C: ConnectionTrait>(on: &C) -> Result<Option<StoredAccount>> {
+    let deleted = state_as_str(AccountState::Deleted);
+    let rows = row::Entity::find().filter(row::Column::State.ne(deleted)).order_by_asc(row::Column::CreatedAtMs);
+    rows.one(on).await?.map(StoredAccount::try_from).transpose()
+}
+
 /// Reads an account and locks its row until `tx` ends.
 pub(in crate::accounts) async fn lock_account(tx: &Tx, id: AccountId) -> Result<Option<StoredAccount>> {
     // `FOR UPDATE` on PostgreSQL. SQLite has no row locks, but there `tx` is the only writer.
