@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
-pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
+pub use berth_ground::settings::{
+    LogConfig, SECRETS, SecretReader, SecretVariable, SettingsError, SettingsReader, VARIABLES, Variable,
+};
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
 pub use reader::parse_dollars;
 use zeroize::Zeroizing;

@@ -7,7 +7,7 @@ mod variables;
 use std::fmt;
 
 pub use reader::{Placeholder, SettingsReader};
-pub use variables::{VARIABLES, Variable};
+pub use variables::{SECRETS, SecretReader, SecretVariable, VARIABLES, Variable};
 
 /// All mistakes in the settings, one sentence for each, which names its variable.
 #[derive(Debug, PartialEq, Eq)]
