@@ -7,4 +7,5 @@ mod architecture;
 mod doctor;
 mod pages;
 mod registration;
+mod scripts;
 mod secret_check;
