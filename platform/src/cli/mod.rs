@@ -86,6 +86,9 @@ async fn run(command: BerthCommand) -> anyhow::Result<ExitCode> {
         BerthCommand::Serve => {
             let config = Config::from_env()?;
             start_log(&config.log)?;
+            if let Err(error) = process::raise_open_files() {
+                tracing::warn!(error = %format!("{error:#}"), "many connections at once may run out of open files");
+            }
             serve::run(config, process::end_of_work()?).await?;
         }
         BerthCommand::DemoUpstream => {

@@ -1,6 +1,7 @@
 //! The doctor: health checks of every dependency of Berth, each with a sentence and a remedy. Changes nothing.
 
 mod host;
+mod open_files;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -12,8 +13,8 @@ use crate::config::Config;
 use crate::containers::{ContainerHost, gateway};
 use crate::db::Db;
 use crate::modules::{Finding, Modules};
-
 use crate::ops::secret_check::examine_secret;
+
 const TRY: Duration = Duration::from_secs(3);
 
 /// An opened database, and the modules built on it.
@@ -37,6 +38,7 @@ pub async fn examine(config: &Config, opened: anyhow::Result<Opened>, host: &dyn
         )),
     }
     findings.push(listener("platform", config.listen, "berth serve").await);
+    findings.extend(open_files::examine(&config.control_socket()).await);
     findings.push(listener("certificates", config.internal_listen, "berth serve").await);
     for bridge in 0..u32::from(config.containers.bridges) {
         findings.push(quota_proxy(gateway(config.containers.subnet, bridge), config.quota_port).await);

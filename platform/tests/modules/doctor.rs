@@ -4,8 +4,13 @@ use std::sync::Arc;
 
 use berth::app::App;
 use berth::containers::{ConfigurationDrift, HostReport};
+use berth::control_socket;
 use berth::modules::{Finding, Verdict};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio_util::sync::CancellationToken;
+
+use berth_testing::container_hosts::until;
 use berth_testing::{TestModules, databases};
 
 /// What `doctor` finds on a healthy host that is changed like this.
@@ -59,4 +64,33 @@ async fn of_a_healthy_host_nothing_bad_is_said() {
         let finding = findings.iter().find(|finding| finding.subject == subject).unwrap();
         assert_eq!(finding.verdict, Verdict::Fine, "{finding:?}");
     }
+}
+
+#[tokio::test]
+async fn a_running_platform_that_may_open_few_files_is_named() {
+    let platform = TestModules::on(databases::sqlite().await).await;
+    let (config, host) = (platform.config.clone(), Arc::new(platform.host.clone()));
+    let app = App::on(platform.db.clone(), config, platform.clock.clone(), host).await.unwrap();
+    let socket = platform.config.control_socket();
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    assert!(found(&platform, |_| {}).await.iter().all(|finding| finding.subject != "open files"), "nothing runs");
+
+    let (listens, end) = (socket.clone(), CancellationToken::new());
+    let running = tokio::spawn({
+        let end = end.clone();
+        async move { control_socket::listen(&listens, app, end).await }
+    });
+    until("it listens", || async { socket.exists() }).await;
+    // The platform is this process. Both limits are enough for what else it does.
+    let before = getrlimit(Resource::Nofile);
+    for soft in [1022, 1023] {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(soft), ..before }).unwrap();
+        let findings = found(&platform, |_| {}).await;
+        let finding = findings.iter().find(|finding| finding.subject == "open files").unwrap();
+        assert_eq!(finding.verdict, Verdict::Warning, "{finding:?}");
+        assert!(finding.sentence.contains(&format!("only {soft},")), "{finding:?}");
+    }
+    setrlimit(Resource::Nofile, before).unwrap();
+    end.cancel();
+    running.await.unwrap().unwrap();
 }
