@@ -17,6 +17,23 @@ fail() {
   exit 1
 }
 
+# `timed PART COMMAND ..` runs a command and notes its wall-clock time; a failure ends the script. Call it by itself: bash
+# ignores `set -e` in a command before || and && or after if, and a function would go on after its first failure.
+times=() timed_part="" timed_since=0
+timed() {
+  timed_part=$1 timed_since=$SECONDS
+  shift
+  "$@"
+  times+=("$(printf '%5d s  %s' $((SECONDS - timed_since)) "$timed_part")")
+  timed_part=""
+}
+
+# For the EXIT trap: the time of each part, and which one failed.
+print_times() {
+  [ -z "$timed_part" ] || times+=("$(printf '%5d s  %s' $((SECONDS - timed_since)) "$timed_part: failed, see above")")
+  [ ${#times[@]} = 0 ] || printf '%s\n' "How long each part took:" "${times[@]}"
+}
+
 # Parses NAME=value lines of a file without executing any of it. A variable that is already set takes precedence; an
 # empty one counts as unset.
 read_settings() {

@@ -28,12 +28,16 @@ pub struct WebhookRecord {
 /// The received webhooks in a file of the volume, newest first. A power cut leaves the old file or the new one.
 pub struct WebhookLog {
     file: PathBuf,
+    /// The file of earlier versions of this program. It is read while `file` is absent: a delivery that the version
+    /// before an upgrade has recorded may be attempted again after it.
+    former_file: PathBuf,
     known: Mutex<Option<VecDeque<WebhookRecord>>>,
 }
 
 impl WebhookLog {
     pub fn open(home: &Path) -> Self {
-        Self { file: home.join(".berth/webhooks"), known: Mutex::new(None) }
+        let folder = home.join(".berth");
+        Self { file: folder.join("webhooks"), former_file: folder.join("letters"), known: Mutex::new(None) }
     }
 
     /// Records a delivery, unless its id is known. Only afterwards may it be acknowledged with 2xx: the platform then
@@ -71,12 +75,15 @@ impl WebhookLog {
         if let Some(webhooks) = known {
             return Ok(webhooks.clone());
         }
-        match fs::read(&self.file).await {
-            // The owner may edit every file of the volume: an unparsable one counts as empty.
-            Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(VecDeque::new()),
-            Err(e) => Err(e),
+        for file in [&self.file, &self.former_file] {
+            match fs::read(file).await {
+                // The owner may edit every file of the volume: an unparsable one counts as empty.
+                Ok(text) => return Ok(serde_json::from_slice(&text).unwrap_or_default()),
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {}
+                Err(e) => return Err(e),
+            }
         }
+        Ok(VecDeque::new())
     }
 
     async fn write(&self, webhooks: &VecDeque<WebhookRecord>) -> io::Result<()> {
@@ -88,7 +95,10 @@ impl WebhookLog {
         file.sync_all().await?;
         // Atomic replacement: fsync the content, rename, fsync the folder.
         fs::rename(&new, &self.file).await?;
-        fs::File::open(folder).await?.sync_all().await
+        fs::File::open(folder).await?.sync_all().await?;
+        // From now on the former file is never read. It does no harm where it cannot be removed.
+        let _ = fs::remove_file(&self.former_file).await;
+        Ok(())
     }
 }
 
@@ -110,6 +120,25 @@ mod tests {
         let again = WebhookLog::open(home.path());
         again.record(webhook(2)).await.unwrap();
         assert_eq!(again.newest(9).await.unwrap(), [webhook(2), webhook(1)]);
+    }
+
+    #[tokio::test]
+    async fn the_records_of_the_version_before_an_upgrade_are_taken_over() {
+        let home = tempfile::tempdir().unwrap();
+        let former = home.path().join(".berth/letters");
+        std::fs::create_dir(home.path().join(".berth")).unwrap();
+        let records = r#"[{"id":"2","what":"POST /hooks/github","bytes":3,"at":2},
+                          {"id":"1","what":"POST /hooks/github","bytes":3,"at":1}]"#;
+        std::fs::write(&former, records).unwrap();
+        assert_eq!(WebhookLog::open(home.path()).newest(9).await.unwrap(), [webhook(2), webhook(1)]);
+        let webhooks = WebhookLog::open(home.path());
+        for id in [2, 3, 1] {
+            webhooks.record(webhook(id)).await.unwrap();
+        }
+        assert!(!former.exists(), "its records are in the new file");
+        let again = WebhookLog::open(home.path());
+        again.record(webhook(1)).await.unwrap();
+        assert_eq!(again.newest(9).await.unwrap(), [webhook(3), webhook(2), webhook(1)]);
     }
 
     #[tokio::test]

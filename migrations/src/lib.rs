@@ -32,43 +32,76 @@ mod m0021_secret_check;
 #[derive(Debug)]
 pub struct Migrator;
 
-#[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m0001_accounts::Migration),
-            Box::new(m0002_instances::Migration),
-            Box::new(m0003_quota::Migration),
-            Box::new(m0004_jobs::Migration),
-            Box::new(m0005_fact_cause::Migration),
-            Box::new(m0006_sizes::Migration),
-            Box::new(m0007_awake_ledger::Migration),
-            Box::new(m0008_mailbox_and_alarms::Migration),
-            Box::new(m0009_departures::Migration),
-            Box::new(m0010_shares::Migration),
-            Box::new(m0011_domains::Migration),
-            Box::new(m0012_certificates::Migration),
-            Box::new(m0013_ports::Migration),
-            Box::new(m0014_ledger::Migration),
-            Box::new(m0015_alerts::Migration),
-            Box::new(m0016_everybody::Migration),
-            Box::new(m0017_own_keys::Migration),
-            Box::new(m0018_corrections::Migration),
-            Box::new(m0019_webhooks::Migration),
-            Box::new(m0021_secret_check::Migration),
-        ]
+        all().into_iter().map(|migration| Box::new(migration) as Box<dyn MigrationTrait>).collect()
     }
 }
 
-/// Runs statements that both databases understand, in order. `{uuid}` and `{bytes}` are placeholders for the column
-/// types that differ.
-pub(crate) async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
-    let sqlite = manager.get_database_backend() == sea_orm::DbBackend::Sqlite;
-    // sea-orm stores a `Uuid` as 16 bytes in SQLite, which has no such type.
-    let (uuid, bytes) = if sqlite { ("blob", "blob") } else { ("uuid", "bytea") };
-    for statement in statements {
-        let statement = statement.replace("{uuid}", uuid).replace("{bytes}", bytes);
-        manager.get_connection().execute_unprepared(&statement).await?;
+/// One migration: statements that both databases understand. It is applied as a whole or not at all.
+#[derive(Clone, Copy, Debug)]
+pub struct SqlMigration {
+    /// The name of its file, by which databases record it.
+    pub name: &'static str,
+    /// In order. `{uuid}` and `{bytes}` stand for the column types in which the databases differ.
+    pub statements: &'static [&'static str],
+}
+
+macro_rules! migration {
+    ($file:ident) => {
+        SqlMigration { name: stringify!($file), statements: $file::STATEMENTS }
+    };
+}
+
+/// Every migration, in order.
+#[must_use]
+pub fn all() -> Vec<SqlMigration> {
+    vec![
+        migration!(m0001_accounts),
+        migration!(m0002_instances),
+        migration!(m0003_quota),
+        migration!(m0004_jobs),
+        migration!(m0005_fact_cause),
+        migration!(m0006_sizes),
+        migration!(m0007_awake_ledger),
+        migration!(m0008_mailbox_and_alarms),
+        migration!(m0009_departures),
+        migration!(m0010_shares),
+        migration!(m0011_domains),
+        migration!(m0012_certificates),
+        migration!(m0013_ports),
+        migration!(m0014_ledger),
+        migration!(m0015_alerts),
+        migration!(m0016_everybody),
+        migration!(m0017_own_keys),
+        migration!(m0018_corrections),
+        migration!(m0019_webhooks),
+        migration!(m0021_secret_check),
+    ]
+}
+
+impl MigrationName for SqlMigration {
+    fn name(&self) -> &str {
+        self.name
     }
-    Ok(())
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for SqlMigration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let sqlite = manager.get_database_backend() == sea_orm::DbBackend::Sqlite;
+        // sea-orm stores a `Uuid` as 16 bytes in SQLite, which has no such type.
+        let (uuid, bytes) = if sqlite { ("blob", "blob") } else { ("uuid", "bytea") };
+        for statement in self.statements {
+            let statement = statement.replace("{uuid}", uuid).replace("{bytes}", bytes);
+            manager.get_connection().execute_unprepared(&statement).await?;
+        }
+        Ok(())
+    }
+
+    /// A crash or an error between two statements must leave a database on which the next start can begin again. The
+    /// default of sea-orm-migration is a transaction on PostgreSQL alone.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
 }

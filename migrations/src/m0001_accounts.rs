@@ -1,18 +1,6 @@
 //! Accounts: passkeys, recovery codes, sessions, sign-ups and challenges in progress, and the audit log.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // state: active | suspended. role: member | admin. skeleton: the handle with confusable characters folded.
     "CREATE TABLE accounts (
         id {uuid} PRIMARY KEY,

@@ -1,18 +1,6 @@
 //! Instances: the wish, the observed fact, and the history of transitions with their causes.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // slot: the number that determines bridge and address; unique while this row exists. wish: available | frozen |
     // stopped | suspended | removed. Wishes, facts and causes are defined by Wish, Fact and Cause in
     // platform/src/instances/rules.rs.

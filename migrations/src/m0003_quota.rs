@@ -1,18 +1,6 @@
 //! Quota: allowances, holds, receipts and prices.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // period: a calendar month in UTC, 2026-11.
     "CREATE TABLE allowances (
         account_id {uuid} NOT NULL REFERENCES accounts(id),

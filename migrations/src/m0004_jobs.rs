@@ -1,18 +1,6 @@
 //! Scheduled jobs, leased to one process at a time.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // One row per job and due time: the unique pair makes enqueueing idempotent when two schedulers run.
     "CREATE TABLE jobs (
         id {uuid} PRIMARY KEY,

@@ -1,18 +1,6 @@
 //! Sizes of instances, idle timeouts of single instances, and the state of an upgrade.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     "ALTER TABLE instances ADD COLUMN size text NOT NULL DEFAULT 'standard'",
     // Where set, they override the timeouts of the size.
     "ALTER TABLE instances ADD COLUMN freeze_after_seconds bigint",

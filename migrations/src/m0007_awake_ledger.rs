@@ -1,19 +1,7 @@
 //! The awake ledger: the last kind of work of an instance, and the jobs that its program declared.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-// The words are those of `Work` in platform/src/instances/activity.rs; null in older rows.
-const STATEMENTS: &[&str] = &[
+// The words are those of `Work` in platform/src/instances/work.rs; null in older rows.
+pub(crate) const STATEMENTS: &[&str] = &[
     "ALTER TABLE instances ADD COLUMN last_work text",
     "ALTER TABLE transitions ADD COLUMN last_work text",
     "ALTER TABLE transitions ADD COLUMN last_work_at_ms bigint",

@@ -1,18 +1,6 @@
 //! Webhooks and alarms: open paths, stored requests and scheduled wakes. `m0019_webhooks` renames the tables.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // A path may end in a secret (capability URL). The owner can see it in full, so it cannot be hashed.
     "CREATE TABLE mail_paths (
         instance_id {uuid} NOT NULL REFERENCES instances(id),

@@ -1,18 +1,6 @@
 //! Account deletion: scheduled deletions that can still be cancelled, and slots in quarantine.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // A row exists from the request until everything is destroyed, or until a cancellation is complete. asked_by: owner
     //  operator. state_before: the account's previous state. buried_at_ms: when the instance's files got a tombstone.
     // kept_at_ms: when the deletion was cancelled. instance_id is not a foreign key: the row outlives the instance for

@@ -1,18 +1,6 @@
 //! Shares: paths of an instance that its owner opened to others.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // path: / or /docs, without a trailing slash. audience: account | signed_in | everyone_while_awake | everyone.
     // handle: the account's handle, which never changes; empty for the other audiences.
     "CREATE TABLE shares (

@@ -1,18 +1,6 @@
 //! Custom domains of instances.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // proof: the expected text of a TXT record, which is public. proven_at_ms: null while the domain is only claimed.
     // checked_at_ms: when DNS last answered. missed: the number of consecutive days without the proof.
     "CREATE TABLE domains (

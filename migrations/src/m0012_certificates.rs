@@ -1,19 +1,7 @@
 //! The budget of first certificates: names with a reservation, so that a restart loses neither them nor the week's
 //! usage.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // from_ms: the time from which the name may get a certificate, possibly in the future. The row outlives the
     // account, as the certificate does.
     "CREATE TABLE certificates (

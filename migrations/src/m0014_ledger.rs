@@ -1,19 +1,7 @@
 //! The quota ledger: limits per account, credit, receipts in a hash chain, and sums per day. From here on, the
 //! platform's journal holds the calls in flight instead of a table.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // Calls in flight when the previous version ended are charged at their hold, as that version would have done at its
     // next start.
     "INSERT INTO receipts (id, account_id, instance_id, period, provider, model, price_version, held_nanodollars,

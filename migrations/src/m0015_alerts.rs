@@ -1,18 +1,6 @@
 //! Quota alerts: allowances that are 80 or 100 percent spent, and whether their owner was notified.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // period: a month, 2026-11, or a day, 2026-11-25. percent: 80 | 100. told_at_ms: null until the background job has
     // notified the owner.
     "CREATE TABLE quota_alerts (

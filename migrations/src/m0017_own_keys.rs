@@ -1,18 +1,6 @@
 //! Accounts' own API keys at model providers, and receipts of the calls made with them.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // sealed: the encrypted key. Account and provider are its associated data, so that a row cannot be moved to another
     // account. refused_status: 401 | 403.
     "CREATE TABLE own_keys (

@@ -1,19 +1,7 @@
 //! Correction receipts: their reason, and an index by the receipt that they correct. Also who imported a price table,
 //! and who activated it.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     // The reason for the amount of a correction; empty for most receipts.
     "ALTER TABLE receipts ADD COLUMN reason text NOT NULL DEFAULT ''",
     "CREATE INDEX receipts_corrections ON receipts (corrects) WHERE corrects IS NOT NULL",

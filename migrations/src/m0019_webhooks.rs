@@ -1,18 +1,6 @@
 //! Webhooks in standard terms: inboxes, deliveries and dead letters replace mail and letters.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, STATEMENTS).await
-    }
-}
-
-const STATEMENTS: &[&str] = &[
+pub(crate) const STATEMENTS: &[&str] = &[
     "ALTER TABLE mail_paths RENAME TO webhook_paths",
     "ALTER TABLE letters RENAME TO webhook_deliveries",
     "ALTER TABLE webhook_deliveries RENAME COLUMN number TO sequence",

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use berth_containers::ContainerHost;
+use berth_ground::clock::Clock;
+use berth_ground::secrets::InstallationKeys;
 
 use crate::accounts::{Accounts, AccountsContext};
 use crate::alarms::Alarms;
-use crate::certificates::Certificates;
-use crate::clock::Clock;
+use crate::certificates::{self, Certificates};
 use crate::config::Config;
-use crate::containers::ContainerHost;
 use crate::db::Db;
 use crate::domains::Domains;
 use crate::instances::Instances;
 use crate::modules::{Finding, Module, Modules};
-use crate::ops::{self, Metrics, Opened};
+use crate::ops::{self, Metrics, Opened, StartFailure};
 use crate::own_keys::OwnKeys;
-use crate::quota::{Quota, QuotaModule};
-use crate::secrets::InstallationKeys;
+use crate::quota::{self, Quota, QuotaModule};
 use crate::sharing::Sharing;
 use crate::webhooks::Webhooks;
 
@@ -143,11 +143,26 @@ impl App {
         let opened = match Db::open(&config.database_url).await {
             Ok(db) => {
                 // Safe beside a running platform: building the modules reads rows, and starts no task.
-                let app = Self::on(db.clone(), config.clone(), clock, Arc::clone(&host)).await;
-                Ok(Opened { db, modules: app.map(|app| app.modules) })
+                let modules = match Self::on(db.clone(), config.clone(), clock.clone(), Arc::clone(&host)).await {
+                    Ok(app) => Ok(app.modules),
+                    Err(error) => {
+                        Err(StartFailure { error, findings: Self::examine_database(config, clock, &db).await })
+                    }
+                };
+                Ok(Opened { db, modules })
             }
             Err(error) => Err(error),
         };
         ops::examine(config, opened, &*host).await
+    }
+
+    /// The checks that need no other module: of the money, and of the weekly certificates.
+    async fn examine_database(config: &Config, clock: Clock, db: &Db) -> Vec<Finding> {
+        let mut findings = quota::money_findings(db).await;
+        match Certificates::open(db.clone(), clock, config.certificates_a_week).await {
+            Ok(certificates) => findings.extend(certificates.doctor_findings().await),
+            Err(error) => findings.push(Finding::broken(certificates::DOCTOR_SUBJECT, error.to_string())),
+        }
+        findings
     }
 }

@@ -29,11 +29,6 @@ pub mod sharing;
 pub mod web;
 pub mod webhooks;
 
-pub use berth_containers as containers;
-pub use berth_demo as demo;
-pub use berth_ground::{clock, error, handle, secrets};
-pub use berth_net::{cookies, hop_by_hop, hosts, peer, server};
-
 /// mimalloc, because a request's memory is often freed on another thread than it was allocated on; glibc's allocator
 /// contends on locks then.
 #[global_allocator]

@@ -9,15 +9,14 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use berth_ground::clock::Clock;
+use berth_ground::error::Error;
 use governor::clock::Clock as _;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::HashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-
-use crate::clock::Clock;
-use crate::error::Error;
 
 /// Number of keys at which a limiter evicts those with a full bucket.
 const PURGE_AT: usize = 10_000;
@@ -102,10 +101,6 @@ impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
         if keys > self.purge_at.load(Ordering::Relaxed) {
             // Two concurrent checks may both purge: that costs time and changes nothing, hence no lock.
             self.purge();
-            // A purge scans every key. With a fixed mark, more active keys than the mark would cause a purge at each
-            // check. The mark is twice the number of remaining keys instead, so the cost of a purge is amortised over
-            // as many checks.
-            self.purge_at.store(PURGE_AT.max(2 * self.limiter.len()), Ordering::Relaxed);
         }
         self.limiter.check_key(key).map_err(|refused| refused.wait_time_from(self.clock.now()))
     }
@@ -113,6 +108,10 @@ impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
     /// Evicts keys with a full bucket: a new bucket would have the same state.
     pub fn purge(&self) {
         self.limiter.retain_recent();
+        // A purge scans every key. With a fixed mark, more active keys than the mark would cause a purge at each check.
+        // The mark is twice the number of remaining keys instead, so the cost of a purge is amortised over as many
+        // checks.
+        self.purge_at.store(PURGE_AT.max(2 * self.limiter.len()), Ordering::Relaxed);
     }
 
     /// Whether no key has a bucket.
@@ -169,7 +168,7 @@ impl governor::clock::Clock for GovernorClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use berth_ground::clock::Timestamp;
 
     const LIMIT: RateLimit = RateLimit::per_minute(60).burst(2);
 
@@ -224,6 +223,18 @@ mod tests {
             limiter.check(&key).unwrap();
         }
         assert_eq!(limiter.purge_at.load(Ordering::Relaxed), 2 * (PURGE_AT + 1));
+    }
+
+    #[test]
+    fn a_purge_from_outside_lowers_the_mark_that_a_crowd_raised() {
+        let clock = clock();
+        let limiter = KeyedRateLimiter::new(LIMIT, clock.clone());
+        for key in 0..=PURGE_AT + 1 {
+            limiter.check(&key).unwrap();
+        }
+        clock.advance(Duration::from_secs(3));
+        limiter.purge();
+        assert_eq!(limiter.purge_at.load(Ordering::Relaxed), PURGE_AT);
     }
 
     #[test]

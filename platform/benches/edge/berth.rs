@@ -9,20 +9,20 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::routing::get;
-use berth::app::App;
-use berth::clock::Clock;
 use berth::config::Config;
-use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::edge::{self, WebhookDispatcher};
 use berth::instances::Fact;
-use berth::server::{self, Lanes, PeerLimit, RequestHandler};
+use berth_containers::fake::FakeHost;
+use berth_ground::clock::Clock;
+use berth_net::server::Lanes;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use super::people::move_in;
+use berth_testing::person::Person;
+use berth_testing::process::{serve_on, start_app};
+
 use super::process;
 
 /// How long an instance may take to wake. It takes milliseconds.
@@ -69,35 +69,27 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
 
     let (clock, end) = (Clock::system(), CancellationToken::new());
     let host = Arc::new(FakeHost::new(config.containers.clone(), clock.clone()));
-    let db = Db::open_and_migrate(&config.database_url).await?;
-    let app = App::on(db, config, clock.clone(), host).await?;
-    app.instances.begin().await?;
-    tokio::spawn(app.instances.clone().run(end.clone()));
+    Db::open_and_migrate(&config.database_url).await?;
+    let app = start_app(config, clock, host, &end).await;
     tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
     let internal = Router::new().route("/ask", get(edge::ask)).with_state(app.clone());
-    let internal = listen(Lanes::here(), internal, &end).await?;
-    let listen = listen(Lanes::one_a_processor()?, berth::serve::public_router(app.clone()), &end).await?;
+    let internal = serve_on(Lanes::here(), internal, &end).await;
+    let listen = serve_on(Lanes::one_a_processor()?, berth::serve::public_router(app.clone()), &end).await;
 
     let mut visitors = Vec::new();
     for number in 0..people {
-        let person = move_in(&app, &clock, number).await?;
+        let mut person = Person::sign_up(&app, &format!("alice{number}")).await;
+        person.hand_off(&app).await;
         let mut status = person.instance.watch();
         let awake = status.wait_for(|status| status.fact == Fact::Awake);
         tokio::time::timeout(WAKE_TIMEOUT, awake)
             .await
             .with_context(|| format!("the instance is {:?}", person.instance.status()))??;
-        visitors.push(Visitor { host: person.host, cookie: person.cookie });
+        visitors.push(Visitor { host: person.host(), cookie: person.cookie().to_owned() });
     }
     println!("{}", serde_json::to_string(&BerthAddresses { listen, internal, visitors })?);
     std::io::stdout().flush()?;
     process::until_told_to_end().await?;
     end.cancel();
     Ok(())
-}
-
-async fn listen(lanes: Lanes, answers: impl RequestHandler, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
-    Ok(address)
 }

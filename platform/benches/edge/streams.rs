@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context as _, ensure};
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 use futures_util::future::try_join_all;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Query;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, Stream, StreamExt as _, stream};
 use http_body_util::{Either, Full};

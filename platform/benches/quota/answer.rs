@@ -32,7 +32,8 @@ impl Head {
         Ok(Some(Self { status: status.parse()?, body: end + 4, length }))
     }
 
-    /// Whether all of the answer is in `came`. On a connection on which one is asked for at a time nothing comes behind it.
+    /// Whether all of the answer is in `came`. On a connection on which one is asked for at a time nothing comes behind
+    /// it.
     pub fn is_whole(&self, came: &[u8]) -> bool {
         match self.length {
             Length::Known(length) => came.len() >= self.body + length,

@@ -1,5 +1,6 @@
-//! The platform as `berth serve` puts it together, in a process of its own, on containers that only exist in memory. Every
-//! instance's address is one on loopback, which is where its calls must come from. The ledger is a file, as in production.
+//! The platform as `berth serve` puts it together, in a process of its own, on containers that only exist in memory.
+//! Every instance's address is one on loopback, which is where its calls must come from. The ledger is a file, as in
+//! production.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,19 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use berth::app::App;
-use berth::clock::Clock;
 use berth::config::Config;
-use berth::containers::ContainerHost as _;
-use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::edge::WebhookDispatcher;
-use berth::handle::Handle;
 use berth::instances::{Cause, Fact};
-use berth::server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::{instance_api, llm};
+use berth_containers::ContainerHost as _;
+use berth_containers::fake::FakeHost;
+use berth_ground::clock::Clock;
+use berth_ground::handle::Handle;
+use berth_ground::money::Nanodollars;
+use berth_net::server::Lanes;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 use super::process;
 use super::questions::Caller;
 use berth_testing::bulk_accounts::crowd;
+use berth_testing::process::{serve_on, start_app};
 
 /// A million dollars.
 pub const PLENTY: i64 = 1_000_000_000_000_000;
@@ -66,16 +67,15 @@ async fn serve(upstream: u16, allowance_nanodollars: i64) -> anyhow::Result<()> 
         host.ensure_volume(spec.instance, &spec.size).await?;
         host.create(spec).await?;
     }
-    let app = App::on(db, config, clock, host).await?;
-    app.instances.begin().await?;
+    drop(db);
+    let app = start_app(config, clock, host, &end).await;
     app.quota.begin().await?;
-    tokio::spawn(app.instances.clone().run(end.clone()));
     tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
-    // Nobody visits, but it is there, and takes its memory.
+    // Without visitors, but with the memory that the listener takes in production.
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
-    listen(berth::serve::public_router(app.clone()), &lanes, &end).await?;
+    serve_on(lanes, berth::serve::public_router(app.clone()), &end).await;
     let inside = llm::router(app.clone()).merge(instance_api::router(app.clone()));
-    let proxy = listen(inside, &call_lanes, &end).await?;
+    let proxy = serve_on(call_lanes, inside, &end).await;
 
     let mut callers = Vec::new();
     for spec in specs {
@@ -105,8 +105,8 @@ fn config(data: &str, upstream: u16, allowance_nanodollars: i64) -> anyhow::Resu
     config.containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
     config.containers.instance_port = upstream;
     // Every limit is looked at, and only money ever bounds.
-    config.limits.month_nanodollars = allowance_nanodollars;
-    config.limits.day_nanodollars = Some(PLENTY);
+    config.limits.month_nanodollars = Nanodollars(allowance_nanodollars);
+    config.limits.day_nanodollars = Some(Nanodollars(PLENTY));
     config.limits.requests_a_minute = Some(u32::MAX);
     config.limits.tokens_a_minute = Some(u32::MAX);
     if allowance_nanodollars < PLENTY {
@@ -117,12 +117,4 @@ fn config(data: &str, upstream: u16, allowance_nanodollars: i64) -> anyhow::Resu
         provider.keys = vec![Zeroizing::new("sk-of-the-platform-0123456789abcdef0123456789abcdef".into())];
     }
     Ok(config)
-}
-
-/// Everybody's connections are few here, but for a thousand of one instance at once: so they are not counted.
-async fn listen(answers: impl RequestHandler, lanes: &Lanes, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(server::serve_on(lanes.clone(), listener, answers, PeerLimit::Unlimited, end.clone()));
-    Ok(address)
 }

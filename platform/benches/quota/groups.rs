@@ -1,4 +1,4 @@
-//! The groups of figures: what is done to whom, and how often.
+//! The groups of figures: the requests of each, the target, and the number of rounds.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// In words, for whoever waits.
+    /// The name that progress messages show.
     pub fn what(self) -> &'static str {
         match self {
             Self::Rps => "calls a second",
@@ -53,7 +53,7 @@ impl Group {
     }
 }
 
-/// On one thread, which leaves the other processor to whoever is measured.
+/// On one thread, which leaves the other processor to the measured program.
 fn in_here(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
@@ -74,7 +74,7 @@ async fn rates(stage: &Stage, seconds: u64, figures: &mut Figures) -> anyhow::Re
     Ok(())
 }
 
-/// One call at a time on one connection; what is beyond direct's is the proxy's.
+/// One call at a time on one connection; the excess over the direct call is the proxy's.
 fn added(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
     let mut took = one_by_one(stage, &stage.peers, &chat(""), |took| took.whole)?;
     for (whole, beyond, share) in

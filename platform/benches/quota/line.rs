@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::ensure;
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 use tokio::net::TcpSocket;
 
 use super::answer::Head;

@@ -1,5 +1,5 @@
-//! LiteLLM's proxy, set up to pass calls on and do nothing else: no keys, no limits, no database, no telemetry, no log of each
-//! call. It can enforce budgets only with PostgreSQL, through a program that it downloads.
+//! LiteLLM's proxy, set up to pass calls on and do nothing else: no keys, no limits, no database, no telemetry, no log
+//! of each call. It can enforce budgets only with PostgreSQL, through a program that it downloads.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 
 use super::process::{Process, free_port};
 use super::questions::{MODEL, STREAMING_MODEL};
@@ -21,7 +21,7 @@ const BEGUN: &str = "Application startup complete";
 /// As many workers as the machine has processors here.
 pub fn start(folder: &Path, upstream: u16) -> anyhow::Result<(Process, SocketAddr)> {
     let (config, log_config) = (folder.join("litellm.yaml"), folder.join("litellm-log.json"));
-    // JSON is YAML. The key is one that nobody looks at.
+    // JSON is YAML. The key is never checked.
     let model = |name: &str, provider: &str, base: String| {
         let params = serde_json::json!({ "model": format!("{provider}/{name}"), "api_base": base, "api_key": "sk-x" });
         serde_json::json!({ "model_name": name, "litellm_params": params })
@@ -47,7 +47,7 @@ pub fn start(folder: &Path, upstream: u16) -> anyhow::Result<(Process, SocketAdd
     }
 }
 
-/// Only when it begins and what is wrong: a line for each call is not what is measured.
+/// Logs its start and its errors only: a line for each call would be measured as well.
 const LOG_CONFIG: &str = r#"{
   "version": 1,
   "disable_existing_loggers": false,
@@ -63,7 +63,7 @@ fn command(config: &Path, log_config: &Path, port: u16) -> anyhow::Result<Comman
     let program = std::env::var("BERTH_BENCH_LITELLM").map(PathBuf::from);
     let program = program.context("run this by scripts/bench quota, which installs LiteLLM")?;
     ensure!(program.exists(), "there is no {}: scripts/bench quota installs LiteLLM", program.display());
-    // What it says to whoever started it is read by nobody, and would stop it in the end.
+    // Its output has no reader: a full pipe would block it in the end.
     let mut litellm = Command::new("sh");
     litellm.args(["-c", "exec \"$0\" \"$@\" >&2"]).arg(program).arg("--config").arg(config);
     litellm.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--num_workers", &WORKERS.to_string()]);

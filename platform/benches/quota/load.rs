@@ -1,11 +1,11 @@
-//! Many connections at once, each with one call at a time: wrk's work, from the addresses of instances, which wrk cannot
-//! call from. On one thread, which leaves the other processor to whoever is measured.
+//! Many connections at once, each with one call at a time: wrk's work, from the addresses of instances, which wrk
+//! cannot call from. On one thread, which leaves the other processor to the measured program.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::ensure;
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

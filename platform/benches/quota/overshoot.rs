@@ -1,5 +1,5 @@
-//! A thousand calls at once against an allowance for exactly seven, each of which costs all that can be held for it: so one
-//! more would show as money served beyond the allowance.
+//! A thousand calls at once against an allowance for exactly seven, each of which costs all that can be held for it: so
+//! one more would show as money served beyond the allowance.
 
 use std::time::Duration;
 
@@ -55,7 +55,8 @@ fn cost(served: &Served) -> i64 {
     served.prompt_tokens * NANODOLLARS_A_PROMPT_TOKEN + served.completion_tokens * NANODOLLARS_AN_OUTPUT_TOKEN
 }
 
-/// A call that is said to have used so much. However much that is, it has as many bytes, which are what its hold goes by.
+/// A call that is said to have used so much. However much that is, it has as many bytes, which are what its hold goes
+/// by.
 fn asking(prompt_tokens: i64, completion_tokens: i64, after_ms: i64) -> String {
     chat(&format!(
         r#","user":"prompt_tokens={prompt_tokens:06} completion_tokens={completion_tokens:06} after_ms={after_ms:04}""#

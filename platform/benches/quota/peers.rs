@@ -32,7 +32,7 @@ pub struct Stage {
     folder: TempDir,
 }
 
-/// Where somebody listens, and below which paths for calls of either kind.
+/// The address of a listener, and its path prefixes for calls of either kind.
 #[derive(Clone, Copy)]
 pub struct Peer {
     pub name: &'static str,
@@ -84,8 +84,8 @@ impl Stage {
         Berth::start(&[words, allowance].concat(), &self.folder.path().join("another.log"))
     }
 
-    /// What both proxies have in memory before the first call. LiteLLM's workers share some pages, and each counts them;
-    /// those are few beside what it has for itself.
+    /// What both proxies have in memory before the first call. LiteLLM's workers share some pages, and each counts
+    /// them; those are few beside what it has for itself.
     pub fn note_idle_memory(&self, figures: &mut Figures) -> anyhow::Result<()> {
         std::thread::sleep(SETTLED);
         self.note_memory("quota.idle_rss_mib", RESIDENT, figures)

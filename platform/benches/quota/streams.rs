@@ -56,7 +56,7 @@ async fn comes_whole(peer: &Peer, caller: &Caller, number: u64) -> anyhow::Resul
     Ok(connection.await??)
 }
 
-/// Where it begins, and what is there.
+/// The start of the event, and its content.
 fn difference(came: &[u8], sent: &[u8]) -> String {
     const SHOWN: usize = 120;
     let at = came.iter().zip(sent).take_while(|(came, sent)| came == sent).count();

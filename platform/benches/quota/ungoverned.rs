@@ -1,9 +1,10 @@
-//! What the quota proxy would be if it only passed calls on, as `llm` does that: the same server, the same client with the same
-//! settings, the same headers let through, whole answers read whole and streams passed in the pieces they come in. The product
-//! has no switch for it, and must have none.
+//! What the quota proxy would be if it only passed calls on, as `llm` does that: the same server, the same client with
+//! the same settings, the same headers let through, whole answers read whole and streams passed in the pieces they come
+//! in. The product has no switch for it, and must have none.
 //!
-//! Left out is all that governs: whose token it is and where it comes from, how much may be in the door, what the call may
-//! cost, its hold and its receipt, the figures of usage beside the path and in it, and reading on for callers that hung up.
+//! Left out is all that governs: whose token it is and where it comes from, how much may be in the door, what the call
+//! may cost, its hold and its receipt, the figures of usage beside the path and in it, and reading on for callers that
+//! hung up.
 
 use std::cell::OnceCell;
 use std::io::Write as _;
@@ -17,8 +18,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use berth::hop_by_hop;
-use berth::server::{self, Lanes, PeerLimit};
+use berth_net::hop_by_hop;
+use berth_net::server::{self, Lanes, PeerLimit};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

@@ -1,5 +1,6 @@
-//! The provider behind everybody: a small, fast program that answers Anthropic's messages and OpenAI's chat completions, whole
-//! and streamed, with figures of usage as theirs. It stands in every instance too, where it only says that it is there.
+//! The provider behind everybody: a small, fast program that answers Anthropic's messages and OpenAI's chat
+//! completions, whole and streamed, with figures of usage as theirs. It stands in every instance too, where it only
+//! says that it is there.
 //!
 //! It is directed by what a call says of its user, such as `events=100 every_ms=20`, which goes through every proxy.
 
@@ -47,7 +48,7 @@ const HEADERS: [(&str, &str); 12] = [
     ("x-request-id", "req_4f0c7b2f6f7f4b3d9d7a5f2f3a1c8e90"),
 ];
 
-/// Whose wire shape an answer has.
+/// The provider that an answer imitates.
 #[derive(Clone, Copy)]
 pub enum Api {
     Chat,

@@ -1,7 +1,7 @@
-//! A whole platform on real parts, with people whose instances are woken again and again: a provisioner of its own
-//! process, the rooms and the edge in this one. Only the clock is ours, so that idle hours pass at once.
+//! A whole platform on a real Engine whose instances are woken again and again: the provisioner is a process of its
+//! own, the modules and the edge run in this one. Only the clock is manual, so that idle hours pass at once.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -12,31 +12,32 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use berth::app::App;
-use berth::clock::Clock;
 use berth::config::Config;
-use berth::containers::ContainerHost as _;
-use berth::containers::remote::RemoteHost;
 use berth::db::Db;
 use berth::instances::{Fact, Instance};
-use berth::server;
+use berth_containers::ContainerHost as _;
+use berth_containers::remote::RemoteHost;
+use berth_ground::clock::Clock;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::people::{Person, move_in};
+use berth_testing::person::Person;
+use berth_testing::process::serve;
 
 /// Prefix of everything this bench makes on the Engine.
 pub const NETWORK: &str = "bench";
-/// Cheap for the instance to answer, so that what is measured is the way there.
+/// Cheap for the instance to answer, so that the path to it dominates the measurement.
 const PATH: &str = "/healthz";
 /// Longer than anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for long.
+/// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for
+/// long.
 const QUIET: Duration = Duration::from_millis(200);
-/// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping instance.
+/// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping
+/// instance.
 const SETTINGS: [(&str, &str); 6] = [
     ("BERTH_DOMAIN", "example.com"),
     ("BERTH_SECRET", "a secret for benches, 32 characters and more"),
@@ -83,19 +84,14 @@ impl BenchPlatform {
         let db = Db::open_and_migrate(&config.database_url).await?;
         let app = App::on(db, config, clock.clone(), host).await?;
         app.instances.begin().await?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let (address, end) = (listener.local_addr()?, CancellationToken::new());
-        tokio::spawn(server::serve(
-            listener,
-            berth::serve::public_router(app.clone()),
-            server::PeerLimit::Unlimited,
-            end.clone(),
-        ));
+        let end = CancellationToken::new();
+        let address = serve(berth::serve::public_router(app.clone()), &end).await;
         let client = legacy::Client::builder(TokioExecutor::new()).build_http();
         let mut platform =
             Self { app, clock, people: Vec::new(), address, client, end, _provisioner: provisioner, _folder: folder };
         for number in 0..people {
-            let person = move_in(&platform.app, &platform.clock, number).await?;
+            let mut person = Person::sign_up(&platform.app, &format!("alice{number}")).await;
+            person.hand_off(&platform.app).await;
             platform.fact(&person.instance, Fact::Awake).await?;
             platform.people.push(person);
         }
@@ -104,10 +100,11 @@ impl BenchPlatform {
 
     /// The Engine's id of the first one's container.
     pub fn container(&self) -> anyhow::Result<String> {
-        self.people[0].container()
+        container(&self.people[0])
     }
 
-    /// Lets time pass until the platform has put everybody to sleep by itself, also who was woken behind its back.
+    /// Advances the clock until the platform has put every instance to sleep, including those woken by the Engine
+    /// alone.
     pub async fn fall_asleep(&self, fact: Fact) -> anyhow::Result<()> {
         let size = &self.app.config.containers.sizes[0];
         let after = if fact == Fact::Frozen { size.freeze_after } else { size.stop_after };
@@ -166,8 +163,8 @@ impl BenchPlatform {
 
     async fn get(&self, person: &Person, address: SocketAddr, path: &str) -> anyhow::Result<()> {
         let request = Request::get(format!("http://{address}{path}"))
-            .header(header::HOST, &person.host)
-            .header(header::COOKIE, &person.cookie)
+            .header(header::HOST, person.host())
+            .header(header::COOKIE, person.cookie())
             .body(Body::empty())?;
         let (head, body) = self.client.request(request).await?.into_parts();
         let body = axum::body::to_bytes(Body::new(body), 64 * 1024).await?;
@@ -189,6 +186,11 @@ impl Drop for BenchPlatform {
     fn drop(&mut self) {
         self.end.cancel();
     }
+}
+
+/// The Engine's id of the person's container.
+pub fn container(person: &Person) -> anyhow::Result<String> {
+    Ok(person.instance.container().context("there is no container")?.to_string())
 }
 
 /// The privileged process, as it runs in production.

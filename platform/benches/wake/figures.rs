@@ -40,7 +40,7 @@ impl Figures {
         self.push(name, took, Some(peer));
     }
 
-    /// One round of a figure that several have; whoever comes first is what the others are compared with.
+    /// One round of a figure that several have; the first one is the baseline of the others.
     pub fn of(&mut self, name: &'static str, peer: &'static str, value: f64, unit: &'static str) {
         let at = self.shared.iter().position(|shared| shared.name == name).unwrap_or_else(|| {
             self.shared.push(Shared { name, unit, peers: Vec::new() });

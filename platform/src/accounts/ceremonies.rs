@@ -8,6 +8,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+use berth_net::hosts::Hosts;
 use serde_json::{Value, json};
 use webauthn_rs::prelude::{
     AuthenticationResult, CredentialID, DiscoverableAuthentication, Passkey, PasskeyRegistration, PublicKeyCredential,
@@ -16,9 +19,6 @@ use webauthn_rs::prelude::{
 
 use super::rules;
 use crate::db::AccountId;
-use crate::error::{Error, Result};
-use crate::handle::Handle;
-use crate::hosts::Hosts;
 
 /// Timeout of a ceremony: the default that WebAuthn Level 3 recommends.
 pub(super) const CEREMONY_TIMEOUT: Duration = Duration::from_secs(300);

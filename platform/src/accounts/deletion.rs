@@ -2,17 +2,18 @@
 //! and its instance with all files.
 //!
 //! Two things stay: the handle, which is never reassigned, and the receipts of AI calls, without which the ledger would
-//! not add up. A scheduled deletion is a row of the table `departures`, hence [`DeletionRecord`]. A background job takes the
-//! next step of every row; each step is idempotent, so that the next run repairs a crash in the middle.
+//! not add up. A scheduled deletion is a row of the table `departures`, hence [`DeletionRecord`]. A background job
+//! takes the next step of every row; each step is idempotent, so that the next run repairs a crash in the middle.
+
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 
 use super::passkeys::STEP_UP_WINDOW;
 use super::sessions::LogInMethod;
 use super::store::{self, AuditEntry, DeletionRecord, DeletionRequester};
 use super::{AccountState, Accounts, ScheduledDeletion, Session};
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::instances::{Cause, MarkOutcome, Wish};
 use crate::modules::{DeletedAccount, Modules};
 
@@ -147,6 +148,8 @@ impl Accounts {
         let entry = AuditEntry { actor, action: "leave", subject: person.handle.as_str(), detail: "" };
         store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
+        // Order: after the commit. Before it, a concurrent request could cache the old row again, and the reconciler
+        // would not see the new wish.
         self.0.session_cache.invalidate(account);
         if let Some(id) = departure.instance {
             self.0.instances.load_committed(id).await?;
@@ -201,6 +204,8 @@ impl Accounts {
                 tx.commit().await?;
             }
             (DeletionStep::Destroy, instance) => {
+                // Order: state, files, rows. A crash in between leaves the row of the departure, from which the next
+                // run continues; each of the three is idempotent.
                 self.make_final(account).await?;
                 if let Some(id) = instance {
                     instances.destroy_files(id).await?;

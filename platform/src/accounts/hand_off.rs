@@ -7,17 +7,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::secrets::{self, Token};
+use berth_net::hosts::{HostKind, VirtualHost};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::sessions::MOST_SESSIONS;
 use super::store::{self, ChallengePurpose, StoredSession};
 use super::{AccountState, Accounts, Client, Session, rules};
-use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
-use crate::error::{Error, Result};
-use crate::hosts::{HostKind, VirtualHost};
-use crate::secrets::{self, Token};
 
 /// Lifetime of a code: the time for one redirect to the instance's host.
 const CODE_LIFETIME: Duration = Duration::from_secs(30);

@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+use berth_net::peer::limit_key;
+
 use super::rules;
-use crate::clock::Clock;
-use crate::error::Result;
-use crate::peer::limit_key;
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, SharedRateLimiter, too_many};
 
 /// Sign-ups from one address: a burst of ten, refilled in an hour. An office behind one address fits.
@@ -118,8 +119,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock::Timestamp;
-    use crate::error::Error;
+    use berth_ground::clock::Timestamp;
+    use berth_ground::error::Error;
 
     #[test]
     fn attempts_are_counted_by_address_and_refill_with_time() {

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::error::{Error, Result};
+use berth_ground::secrets::{self, Token};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use webauthn_rs::prelude::{DiscoverableAuthentication, Passkey, WebauthnError};
@@ -14,8 +16,6 @@ use super::sessions::LogInMethod;
 use super::store::{self, ChallengePurpose, StoredAccount, StoredPasskey};
 use super::{AccountState, Accounts, Client, LogInOutcome, NewSession};
 use crate::db::{AccountId, Tx};
-use crate::error::{Error, Result};
-use crate::secrets::{self, Token};
 
 /// Time limit for entering the one-time code after the passkey was accepted.
 const CODE_TIMEOUT: Duration = Duration::from_secs(300);

@@ -13,6 +13,7 @@ mod passkeys;
 mod recovery;
 mod registration;
 mod rules;
+mod session;
 mod session_cache;
 mod sessions;
 mod sign_up;
@@ -20,25 +21,26 @@ mod store;
 
 use std::sync::Arc;
 
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::handle::{Handle, HandleError};
+use berth_ground::secrets::{InstallationKeys, Token};
+use berth_net::hosts::Hosts;
 use ceremonies::PasskeyCeremonies;
 pub use hand_off::SESSION_LIFETIME as INSTANCE_SESSION_LIFETIME;
 use limits::AccountRateLimits;
 pub use log_in::DEVICE_KNOWN_FOR;
 pub use rules::LONGEST_SESSION;
 use serde::Serialize;
+pub use session::{Role, Session};
 use session_cache::SessionCache;
 pub use sign_up::SIGN_UP_LIVES;
 
 use crate::certificates::Certificates;
-use crate::clock::{Clock, Timestamp};
 use crate::db::{AccountId, Db, SessionId};
 use crate::domains::Domains;
-use crate::handle::{Handle, HandleError};
-use crate::hosts::Hosts;
 use crate::instances::Instances;
-pub use crate::peer::Client;
-use crate::secrets::{InstallationKeys, Token};
 use crate::sharing::Sharing;
+pub use berth_net::peer::Client;
 
 /// The module's interface. Clones share one state.
 #[derive(Clone)]
@@ -59,14 +61,6 @@ struct AccountsInner {
     session_cache: SessionCache,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    Member,
-    /// Has the operator's rights.
-    Admin,
-}
-
 /// The modules that accounts call.
 pub struct AccountsContext {
     pub instances: Instances,
@@ -75,17 +69,6 @@ pub struct AccountsContext {
     /// With `domains`, decides to which hosts a hand-off may lead.
     pub sharing: Sharing,
     pub domains: Domains,
-}
-
-/// A live login on one host.
-#[derive(Clone, Debug)]
-pub struct Session {
-    pub id: SessionId,
-    pub account: AccountId,
-    pub handle: Handle,
-    pub role: Role,
-    /// Whether the account is scheduled for deletion. Such a session may cancel the deletion and do nothing else.
-    pub deletion_scheduled: bool,
 }
 
 /// A row in a person's list of sessions.
@@ -126,7 +109,7 @@ pub enum SignUpStep {
     OneTimeCode {
         /// The `otpauth://` URI that the QR code encodes.
         uri: String,
-        /// The same secret in base32, for typing by hand.
+        /// The same secret in base32, for manual entry.
         secret: String,
     },
     /// Ten codes of five groups of five characters, shown until the person confirms that they are saved.
@@ -140,7 +123,7 @@ pub struct NewSession {
     pub handle: Handle,
     /// Value of the app host's session cookie.
     pub session: Token,
-    /// Value of the device cookie, by which later logins recognise this browser.
+    /// Value of the device cookie, by which later logins recognize this browser.
     pub device: Token,
 }
 

@@ -2,15 +2,15 @@
 //! supports. A code is accepted once, with a clock skew of one step; wrong codes are throttled by exponential backoff.
 
 use anyhow::Context as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use totp_rs::{Builder, Secret, Totp};
 
 use super::rules::{self, CodeGate};
 use super::store::{self, StoredAccount};
 use super::{Accounts, AccountsInner};
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::modules::SealedSample;
 
 /// The result of trying a code.
@@ -64,8 +64,10 @@ impl Accounts {
 impl Accounts {
     /// Tries to decrypt the secret of the oldest account.
     pub(super) async fn try_totp_secret(&self) -> Result<SealedSample> {
-        let Some(oldest) = store::oldest_account(self.0.db.read()).await? else { return Ok(SealedSample::Absent) };
-        let opened = self.0.keys.open(oldest.id.0.as_bytes(), &oldest.totp_secret);
+        let Some((account, sealed)) = store::oldest_totp_secret(self.0.db.read()).await? else {
+            return Ok(SealedSample::Absent);
+        };
+        let opened = self.0.keys.open(account.0.as_bytes(), &sealed);
         Ok(if opened.is_ok() { SealedSample::Opens } else { SealedSample::DoesNotOpen })
     }
 }

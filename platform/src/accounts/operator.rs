@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+use berth_ground::secrets::Token;
+
 use super::store::{self, AuditEntry, StoredAccount};
 use super::{AccountState, AccountView, Accounts, DEVICE_KNOWN_FOR};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
-use crate::secrets::Token;
 
 /// Lifetime of a set-up link.
 const SETUP_LINK_LIFETIME: Duration = Duration::from_secs(3600);

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::error::{Error, Result};
+use berth_ground::secrets::{self, Token};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,8 +12,6 @@ use super::ceremonies::{self, passkey_refused};
 use super::store::{self, AuditEntry, ChallengePurpose, StoredPasskey};
 use super::{Accounts, PasskeyView, Session, rules};
 use crate::db::AccountId;
-use crate::error::{Error, Result};
-use crate::secrets::{self, Token};
 
 /// Most passkeys of one account.
 const MOST_PASSKEYS: usize = 20;

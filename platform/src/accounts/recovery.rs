@@ -1,13 +1,14 @@
 //! Account recovery: ten printed codes, each valid for one login together with a one-time code.
 
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+
 use super::log_in::may_log_in;
 use super::one_time_codes::{CodeOutcome, LockoutPolicy};
 use super::sessions::LogInMethod;
 use super::store::{self, StoredAccount};
 use super::{Accounts, AccountsInner, Client, NewSession, rules};
 use crate::db::{AccountId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 
 /// The number of recovery codes of an account.
 pub(super) const CODES: usize = 10;

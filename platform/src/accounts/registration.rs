@@ -5,9 +5,9 @@
 //! them last, because the rows of other modules reference them.
 
 use async_trait::async_trait;
+use berth_ground::error::Result;
 
 use super::Accounts;
-use crate::error::Result;
 use crate::modules::{Module, Modules, ScheduledWork, SealedSample};
 
 #[async_trait]
@@ -21,7 +21,8 @@ impl Module for Accounts {
         };
         vec![
             ScheduledWork::leased("purge_expired", "0 * * * * *", self, purge),
-            ScheduledWork::leased("advance_deletions", "45 * * * * *", self, advance_deletions),
+            // Earlier versions enqueued rows of this name, and one of them may run beside this version during an upgrade.
+            ScheduledWork::leased("see_off", "45 * * * * *", self, advance_deletions),
         ]
     }
 

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Role;
-use crate::clock::Timestamp;
-use crate::handle::{Handle, LENGTH};
+use berth_ground::clock::Timestamp;
+use berth_ground::handle::{Handle, LENGTH};
+
+use super::session::Role;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -300,7 +301,7 @@ mod tests {
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:*", "2001:db8:1:2::"),
         ] {
             let ip: IpAddr = ip.parse().unwrap();
-            assert_eq!((shorten(ip), crate::peer::limit_key(ip).to_string()), (short.to_owned(), key.to_owned()));
+            assert_eq!((shorten(ip), berth_net::peer::limit_key(ip).to_string()), (short.to_owned(), key.to_owned()));
         }
         let site = |ip: &str| site_key(ip.parse().unwrap()).map(|site| site.to_string());
         assert_eq!(site("2001:db8:1:2:3:4:5:6").as_deref(), Some("2001:db8:1::"));

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Session;
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
+
+use super::session::Session;
 use crate::db::AccountId;
 
 /// Time to live of an entry: how long a session that another process ended still works here.

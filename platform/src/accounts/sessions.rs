@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::secrets::{self, Token};
+
 use super::rules::{self, SessionLifetime};
 use super::session_cache::{CacheGeneration, CachedSession};
 use super::store::{self, AuditEntry, StoredAccount, StoredSession};
 use super::{AccountState, Accounts, Client, NewSession, Role, Session, SessionView};
-use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
-use crate::error::{Error, Result};
-use crate::secrets::{self, Token};
 
 /// Most sessions of one account on one host. Another one evicts the oldest.
 pub(super) const MOST_SESSIONS: u64 = 50;

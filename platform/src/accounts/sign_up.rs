@@ -5,6 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+use berth_ground::secrets::{self, Token};
 use serde_json::Value;
 
 use super::one_time_codes::wrong_code;
@@ -13,12 +17,8 @@ use super::store::{self, ChallengePurpose, StoredAccount, StoredPasskey, StoredS
 use super::{
     AccountState, Accounts, Client, HandleAvailability, NewSession, Role, SignUpStep, SignUpView, ceremonies, rules,
 };
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::instances::Instance;
-use crate::secrets::{self, Token};
 
 /// Lifetime of a sign-up, for which it reserves its handle.
 pub const SIGN_UP_LIVES: Duration = Duration::from_secs(30 * 60);
@@ -239,6 +239,8 @@ impl Accounts {
         if let Some(previous) = instead_of {
             store::remove_sign_up(&tx, previous.id).await?;
         }
+        // Checked in the transaction: no unique index spans `accounts` and `signups`. An account that is created after
+        // this check is caught by the unique index on `accounts` at the end of the sign-up.
         if !store::skeletons_of_accounts(&tx, &[handle.skeleton()]).await?.is_empty() {
             return Err(Error::Conflict(format!("{handle} is taken. Please choose another handle.")));
         }

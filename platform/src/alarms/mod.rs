@@ -5,6 +5,7 @@
 //! outbox). From then on the delivery wakes the instance and is retried until the instance was awake, so a crash loses
 //! nothing. Times that were missed while the platform was down coalesce into one ring.
 
+mod alarm;
 mod registration;
 mod rules;
 mod store;
@@ -12,11 +13,13 @@ mod store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+pub use alarm::Alarm;
 pub use rules::{MAX_AHEAD, MAX_ALARMS, MAX_NAME_LENGTH, Schedule, moment};
 
-use crate::clock::{Clock, Timestamp};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::{Error, Result};
+
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::{Error, Result};
 use crate::instances::{Instances, Wish};
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 use crate::webhooks::{self, Webhooks};
@@ -44,21 +47,10 @@ struct AlarmsInner {
     changing: tokio::sync::Mutex<()>,
 }
 
-/// An alarm that is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alarm {
-    pub name: String,
-    pub schedule: Schedule,
-    /// The path at which the program receives a POST; `None`: the alarm only wakes the instance.
-    pub path: Option<String>,
-    pub set_at: Timestamp,
-    /// When it rings next.
-    pub due: Timestamp,
-}
-
 impl Alarms {
     /// Opens the module: reads when the next alarm is due.
     pub async fn open(db: Db, clock: Clock, instances: Instances, webhooks: Webhooks) -> Result<Self> {
+        store::log_unreadable(&db).await?;
         let next = store::next_due(&db).await?.unwrap_or(NEVER);
         let changes = KeyedRateLimiter::new(CHANGES, clock.clone());
         let changing = tokio::sync::Mutex::default();

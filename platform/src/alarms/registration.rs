@@ -2,10 +2,10 @@
 //! deleted account's instance.
 
 use async_trait::async_trait;
+use berth_ground::error::Result;
 
 use super::Alarms;
 use crate::db::Tx;
-use crate::error::Result;
 use crate::modules::{DeletedAccount, Module, Modules, ScheduledWork};
 
 #[async_trait]

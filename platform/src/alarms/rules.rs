@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use berth_ground::clock::Timestamp;
 use chrono::{DateTime, Utc};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
-
-use crate::clock::Timestamp;
 
 /// Alarms that one instance may have set.
 pub const MAX_ALARMS: usize = 32;

@@ -1,17 +1,17 @@
 //! The store of the alarms module: all its SQL.
 
 use anyhow::Context as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
+use sea_orm::sea_query::{Condition, Expr, ExprTrait as _, IntoCondition as _, OnConflict};
 use sea_orm::{
     ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::Alarm;
+use super::alarm::Alarm;
 use super::rules::Schedule;
-use crate::clock::Timestamp;
-use crate::db::{Db, InstanceId, Tx};
-use crate::error::Result;
+use crate::db::{Db, InstanceId, Tx, rows};
 
 /// How many alarms an instance has besides the one of this name.
 pub(super) async fn others(tx: &Tx, instance: InstanceId, name: &str) -> Result<u64> {
@@ -53,12 +53,8 @@ pub(super) async fn put(tx: &Tx, instance: InstanceId, alarm: &Alarm) -> Result<
 
 /// An instance's alarms, sorted by name.
 pub(super) async fn of(db: &Db, instance: InstanceId) -> Result<Vec<Alarm>> {
-    let rows = alarm::Entity::find()
-        .filter(alarm::Column::InstanceId.eq(instance))
-        .order_by_asc(alarm::Column::Name)
-        .all(db.read())
-        .await?;
-    rows.into_iter().map(|row| Ok(read(row)?.1)).collect()
+    let theirs = alarm::Entity::find().filter(alarm::Column::InstanceId.eq(instance)).order_by_asc(alarm::Column::Name);
+    rows::parsed(db.read(), theirs, |row| Ok(read(row)?.1)).await
 }
 
 /// Deletes an alarm; `false` when there is none of that name.
@@ -69,13 +65,12 @@ pub(super) async fn delete(tx: &Tx, instance: InstanceId, name: &str) -> Result<
 
 /// Alarms that are due, the earliest first, at most `limit`.
 pub(super) async fn due(db: &Db, now: Timestamp, limit: u64) -> Result<Vec<(InstanceId, Alarm)>> {
-    let rows = alarm::Entity::find()
+    let due = alarm::Entity::find()
+        .filter(has_one_schedule())
         .filter(alarm::Column::DueAtMs.lte(now.0))
         .order_by_asc(alarm::Column::DueAtMs)
-        .limit(limit)
-        .all(db.read())
-        .await?;
-    rows.into_iter().map(read).collect()
+        .limit(limit);
+    rows::parsed(db.read(), due, read).await
 }
 
 /// Advances an alarm to its next time, or deletes it; `false`, and nothing is written, when the row changed since it
@@ -103,6 +98,7 @@ pub(super) async fn next_due(db: &Db) -> Result<Option<Timestamp>> {
     let next: Option<Option<i64>> = alarm::Entity::find()
         .select_only()
         .column_as(alarm::Column::DueAtMs.min(), "due_at_ms")
+        .filter(has_one_schedule())
         .into_tuple()
         .one(db.read())
         .await?;
@@ -117,6 +113,20 @@ pub(super) async fn count(db: &Db) -> Result<u64> {
 /// Deletes every alarm of `instance`.
 pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
     alarm::Entity::delete_many().filter(alarm::Column::InstanceId.eq(instance)).exec(tx).await?;
+    Ok(())
+}
+
+/// What [`read`] demands. An alarm without it never comes due: at the head of the queue it would be read again each
+/// second and keep others waiting.
+fn has_one_schedule() -> Condition {
+    let (at, cron) = (alarm::Column::AtMs, alarm::Column::Cron);
+    let once = at.is_not_null().and(cron.is_null());
+    once.or(at.is_null().and(cron.is_not_null())).into_condition()
+}
+
+/// Logs the alarms that never come due.
+pub(super) async fn log_unreadable(db: &Db) -> Result<()> {
+    rows::parsed(db.read(), alarm::Entity::find().filter(has_one_schedule().not()), read).await?;
     Ok(())
 }
 

@@ -14,12 +14,14 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::Result;
+use berth_ground::handle::Handle;
+pub use registration::DOCTOR_SUBJECT;
+pub use rules::BudgetUsage;
 use rules::WeeklyBudget;
 
-use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
-use crate::error::Result;
-use crate::handle::Handle;
 
 /// Fixed backoff between attempts to store a reservation.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
@@ -41,14 +43,6 @@ struct Reservations {
     budget: WeeklyBudget,
     /// The time from which each name may get its certificate.
     ready_at: HashMap<Handle, Timestamp>,
-}
-
-/// How much of the weekly budget is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BudgetUsage {
-    /// Reserved and not refilled yet. More than `weekly` when names wait for their turn.
-    pub names: u32,
-    pub weekly: NonZeroU32,
 }
 
 impl Certificates {

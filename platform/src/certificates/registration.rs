@@ -1,14 +1,14 @@
 //! Registration of certificates: the usage of the weekly budget, as a metric and as a finding of `doctor`.
 
 use async_trait::async_trait;
+use berth_ground::clock::Timestamp;
 
 use super::{BudgetUsage, Certificates};
-use crate::clock::Timestamp;
 use crate::modules::{Finding, GaugeFamily, Module};
 
 /// Share of the weekly budget above which `doctor` recommends a wildcard certificate, in percent.
 const WARN_PERCENT: u64 = 80;
-const SUBJECT: &str = "new addresses";
+pub const DOCTOR_SUBJECT: &str = "new addresses";
 
 #[async_trait]
 impl Module for Certificates {
@@ -31,10 +31,10 @@ fn finding(BudgetUsage { names, weekly }: BudgetUsage) -> Finding {
     let spent = format!("{} of {weekly} first certificates of this week are spent", names - waiting);
     let share = u64::from(names) * 100 / u64::from(weekly.get());
     if share >= 100 {
-        Finding::warning(SUBJECT, format!("{spent}, and {waiting} names wait for a certificate. {wildcard}"))
+        Finding::warning(DOCTOR_SUBJECT, format!("{spent}, and {waiting} names wait for a certificate. {wildcard}"))
     } else if share >= WARN_PERCENT {
-        Finding::warning(SUBJECT, format!("{spent}; beyond that, new names wait. {wildcard}"))
+        Finding::warning(DOCTOR_SUBJECT, format!("{spent}; beyond that, new names wait. {wildcard}"))
     } else {
-        Finding::fine(SUBJECT, spent)
+        Finding::fine(DOCTOR_SUBJECT, spent)
     }
 }

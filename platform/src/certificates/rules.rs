@@ -5,8 +5,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::BudgetUsage;
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -16,6 +15,14 @@ pub(super) struct WeeklyBudget {
     weekly: NonZeroU32,
     /// When the bucket is full again, if no further token is taken.
     full_at: Timestamp,
+}
+
+/// How much of the weekly budget is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetUsage {
+    /// Reserved and not refilled yet. More than `weekly` when names wait for their turn.
+    pub names: u32,
+    pub weekly: NonZeroU32,
 }
 
 impl WeeklyBudget {

@@ -1,19 +1,23 @@
 //! The SQL of this module: the table `certificates`, with one row per reserved name.
 
+use anyhow::Context as _;
+use berth_ground::error::Result;
+use berth_ground::handle::Handle;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{EntityTrait as _, QueryOrder as _, TryInsertResult};
 
-use crate::clock::Timestamp;
-use crate::db::Db;
-use crate::error::Result;
-use crate::handle::Handle;
+use crate::db::{Db, rows};
+use berth_ground::clock::Timestamp;
 
 /// Every reserved name with the time from which it may get a certificate, ordered by that time.
 pub(super) async fn all(db: &Db) -> Result<Vec<(Handle, Timestamp)>> {
-    let rows = certificate::Entity::find().order_by_asc(certificate::Column::FromMs).all(db.read()).await?;
-    let read = rows.into_iter().filter_map(|row| Some((Handle::parse(&row.handle).ok()?, Timestamp(row.from_ms))));
-    Ok(read.collect())
+    let all = certificate::Entity::find().order_by_asc(certificate::Column::FromMs);
+    let read = |row: certificate::Model| {
+        let handle = Handle::parse(&row.handle).context("the handle of a stored certificate breaks the grammar")?;
+        Ok((handle, Timestamp(row.from_ms)))
+    };
+    rows::parsed(db.read(), all, read).await
 }
 
 /// Inserts a reservation, unless the name has one already.

@@ -43,7 +43,7 @@ fn seconds(text: &str) -> Result<SettingOverride, String> {
 }
 
 pub(super) async fn set(app: &App, instance: &Arc<Instance>, changes: SettingArgs) -> anyhow::Result<()> {
-    let now = instance.terms();
+    let now = instance.settings();
     let settings = InstanceSettings {
         image: changes.image.unwrap_or(now.image),
         size: changes.size.unwrap_or(now.size),
@@ -51,7 +51,7 @@ pub(super) async fn set(app: &App, instance: &Arc<Instance>, changes: SettingArg
         stop_after: changes.stop_after.map_or(now.stop_after, |own| own.0),
         remove_after: changes.remove_after.map_or(now.remove_after, |own| own.0),
     };
-    app.instances.set_terms(instance, settings).await?;
+    app.instances.set_settings(instance, settings).await?;
     control_socket::nudge(&app.config.control_socket(), instance.id).await?;
     println!("The settings of {} are changed. A new image or size takes effect when it next starts.", instance.handle);
     Ok(())

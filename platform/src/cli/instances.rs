@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::handle::Handle;
 use clap::Subcommand;
 
 use super::instance_settings::{self, SettingArgs};
 use super::upgrades;
 use crate::app::App;
-use crate::clock::Timestamp;
 use crate::control_socket::{self, OPERATOR};
-use crate::handle::Handle;
 use crate::instances::{Cause, Fact, Instance, OpenWork, Wish};
 use crate::sharing::ShareId;
 
@@ -141,7 +141,7 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     println!("handle     {}", instance.handle);
     println!("id         {}", instance.id);
     println!("url        {}", app.config.hosts.instance_origin(&instance.handle));
-    let settings = instance.terms();
+    let settings = instance.settings();
     println!("image      {}", settings.image);
     println!("size       {}", settings.size);
     println!("address    {}", instance.address());

@@ -13,16 +13,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use berth_containers::remote::RemoteHost;
+use berth_ground::clock::Clock;
 use berth_ground::process;
 use clap::{Parser, Subcommand};
 
 use crate::app::App;
-use crate::clock::Clock;
 use crate::config::{Config, LogConfig, demo_listen_from_env};
-use crate::containers::remote::RemoteHost;
 use crate::db;
 use crate::modules::Verdict;
-use crate::{demo, ops, serve};
+use crate::{ops, serve};
 
 /// Gives each person a container of their own that sleeps while idle, and meters its AI calls.
 #[derive(Parser)]
@@ -94,7 +94,7 @@ async fn run(command: BerthCommand) -> anyhow::Result<ExitCode> {
         BerthCommand::DemoUpstream => {
             let (listen, log) = (demo_listen_from_env()?, LogConfig::from_env()?);
             start_log(&log)?;
-            demo::serve(listen, process::end_of_work()?).await?;
+            berth_demo::serve(listen, process::end_of_work()?).await?;
         }
         BerthCommand::SetupLink => {
             let app = open().await?;

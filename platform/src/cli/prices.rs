@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use berth_ground::handle::Handle;
 use clap::Subcommand;
 
 use crate::app::App;
 use crate::control_socket::{self, OPERATOR};
-use crate::handle::Handle;
 use crate::quota::dollars;
 use crate::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
 use crate::quota::prices::PriceChanges;

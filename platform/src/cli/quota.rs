@@ -1,6 +1,8 @@
 //! `berth quota ..`: AI budgets, rate limits and credit of accounts.
 
 use anyhow::Context as _;
+use berth_ground::handle::Handle;
+use berth_ground::money::Nanodollars;
 use clap::{Args, Subcommand};
 
 use super::spend;
@@ -8,7 +10,6 @@ use crate::accounts::AccountView;
 use crate::app::App;
 use crate::config::parse_dollars;
 use crate::control_socket::{self, OPERATOR};
-use crate::handle::Handle;
 use crate::quota::admission::{AccountLimits, CreditGrant};
 use crate::quota::dollars;
 
@@ -34,7 +35,7 @@ pub(super) enum QuotaCommand {
         handle: String,
         /// US dollars, such as 2.50.
         #[arg(allow_hyphen_values = true, value_parser = signed_dollars)]
-        amount: i64,
+        amount: Nanodollars,
         /// The reason, which the account's owner sees.
         #[arg(long, default_value = "")]
         note: String,
@@ -47,23 +48,24 @@ pub(super) enum QuotaCommand {
 pub(super) struct LimitArgs {
     /// US dollars per calendar month.
     #[arg(long, value_name = "DOLLARS", value_parser = money)]
-    month: Option<LimitOverride>,
+    month: Option<LimitOverride<Nanodollars>>,
     /// US dollars per day.
     #[arg(long, value_name = "DOLLARS", value_parser = money)]
-    day: Option<LimitOverride>,
+    day: Option<LimitOverride<Nanodollars>>,
     /// Calls per minute.
     #[arg(long, value_name = "COUNT", value_parser = count)]
-    requests: Option<LimitOverride>,
+    requests: Option<LimitOverride<i64>>,
     /// Tokens per minute.
     #[arg(long, value_name = "COUNT", value_parser = count)]
-    tokens: Option<LimitOverride>,
+    tokens: Option<LimitOverride<i64>>,
     /// Concurrent calls.
     #[arg(long, value_name = "COUNT", value_parser = count)]
-    concurrent: Option<LimitOverride>,
+    concurrent: Option<LimitOverride<i64>>,
 }
 
+/// A limit to be set: `Some` is the account's own, `None` the installation's.
 #[derive(Clone, Copy)]
-struct LimitOverride(Option<i64>);
+struct LimitOverride<L>(Option<L>);
 
 pub(super) async fn run(app: &App, command: QuotaCommand) -> anyhow::Result<()> {
     match command {
@@ -101,17 +103,17 @@ pub(super) async fn run(app: &App, command: QuotaCommand) -> anyhow::Result<()> 
 
 impl LimitArgs {
     fn apply(&self, own: &mut AccountLimits) {
-        for (change, limit) in [
-            (self.month, &mut own.month_nanodollars),
-            (self.day, &mut own.day_nanodollars),
-            (self.requests, &mut own.requests_a_minute),
-            (self.tokens, &mut own.tokens_a_minute),
-            (self.concurrent, &mut own.calls_at_once),
-        ] {
-            if let Some(LimitOverride(value)) = change {
-                *limit = value;
-            }
-        }
+        change(self.month, &mut own.month_nanodollars);
+        change(self.day, &mut own.day_nanodollars);
+        change(self.requests, &mut own.requests_a_minute);
+        change(self.tokens, &mut own.tokens_a_minute);
+        change(self.concurrent, &mut own.calls_at_once);
+    }
+}
+
+fn change<L>(to: Option<LimitOverride<L>>, limit: &mut Option<L>) {
+    if let Some(LimitOverride(value)) = to {
+        *limit = value;
     }
 }
 
@@ -136,22 +138,23 @@ async fn tell(app: &App, handle: &Handle) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn money(text: &str) -> anyhow::Result<LimitOverride> {
+fn money(text: &str) -> anyhow::Result<LimitOverride<Nanodollars>> {
     own_or_default(text, |text| {
         parse_dollars(text).context("write an amount in US dollars such as 5 or 2.50, or \"default\"")
     })
 }
 
-fn count(text: &str) -> anyhow::Result<LimitOverride> {
+fn count(text: &str) -> anyhow::Result<LimitOverride<i64>> {
     own_or_default(text, |text| text.parse::<u32>().map(i64::from).context("write a whole number, or \"default\""))
 }
 
-fn own_or_default(text: &str, own: impl FnOnce(&str) -> anyhow::Result<i64>) -> anyhow::Result<LimitOverride> {
+fn own_or_default<L>(text: &str, own: impl FnOnce(&str) -> anyhow::Result<L>) -> anyhow::Result<LimitOverride<L>> {
     Ok(LimitOverride(if text == "default" { None } else { Some(own(text)?) }))
 }
 
 /// Parses an amount that may be negative.
-pub(super) fn signed_dollars(text: &str) -> anyhow::Result<i64> {
-    let (sign, amount) = text.strip_prefix('-').map_or((1, text), |amount| (-1, amount));
-    Ok(sign * parse_dollars(amount).context("write an amount in US dollars such as 5 or -2.50")?)
+pub(super) fn signed_dollars(text: &str) -> anyhow::Result<Nanodollars> {
+    let negative = text.strip_prefix('-');
+    let amount = parse_dollars(negative.unwrap_or(text)).context("write an amount in US dollars such as 5 or -2.50")?;
+    Ok(if negative.is_some() { -amount } else { amount })
 }

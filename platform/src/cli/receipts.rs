@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use berth_ground::handle::Handle;
+use berth_ground::money::Nanodollars;
 use clap::Subcommand;
 
 use super::quota::signed_dollars;
 use crate::app::App;
 use crate::control_socket::{self, CorrectionOrder};
 use crate::db::HoldId;
-use crate::handle::Handle;
 use crate::quota::dollars;
 use crate::quota::reports::{BilledAmounts, total_difference};
 
@@ -50,7 +51,7 @@ pub(super) enum ReceiptsCommand {
         receipt: HoldId,
         /// US dollars, such as -0.25.
         #[arg(allow_hyphen_values = true, value_parser = signed_dollars)]
-        dollars: i64,
+        dollars: Nanodollars,
         /// Kept with the receipt; the account's owner sees it.
         #[arg(long)]
         reason: String,

@@ -1,6 +1,7 @@
 //! `berth quota spend`: the cost of AI calls in a month, of one account or of all.
 
 use anyhow::Context as _;
+use berth_ground::money::Nanodollars;
 
 use crate::accounts::AccountView;
 use crate::app::App;
@@ -20,7 +21,7 @@ pub(super) async fn of_account(app: &App, account: &AccountView, month: Month) -
     let sums = app.quota.reports.spent_in(account.id, month).await?;
     by_model(&sums.by_model);
     table("AGENT", &sums.by_agent);
-    if sums.other_agents_nanodollars != 0 {
+    if sums.other_agents_nanodollars != Nanodollars::ZERO {
         line("other agents", "", "", "", sums.other_agents_nanodollars);
     }
     table("DAY", &sums.by_day);
@@ -66,6 +67,6 @@ fn head(label: &str) {
     println!("\n{label:<40} {:>8} {:>12} {:>12} {:>18}", "CALLS", "TOKENS IN", "TOKENS OUT", "COST");
 }
 
-fn line(name: &str, calls: &str, input: &str, output: &str, nanodollars: i64) {
+fn line(name: &str, calls: &str, input: &str, output: &str, nanodollars: Nanodollars) {
     println!("{name:<40} {calls:>8} {input:>12} {output:>12} {:>18}", dollars(nanodollars));
 }

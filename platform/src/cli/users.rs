@@ -1,11 +1,11 @@
 //! `berth user ..`: accounts.
 
+use berth_ground::handle::Handle;
 use clap::Subcommand;
 
 use crate::accounts::{AccountState, AccountView, Role};
 use crate::app::App;
 use crate::control_socket::{self, OPERATOR};
-use crate::handle::Handle;
 use crate::quota::dollars;
 
 #[derive(Subcommand)]

@@ -1,23 +1,22 @@
 //! Configuration of the platform, read once from environment variables, with all mistakes reported together.
 
+mod ai_calls;
+mod parsers;
 mod providers;
 mod reader;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use ai_calls::{CallLimits, ProviderSettings, UnknownModels};
 pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
-pub use berth_ground::settings::{
-    LogConfig, SECRETS, SecretReader, SecretVariable, SettingsError, SettingsReader, VARIABLES, Variable,
-};
+pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
+use berth_net::hosts::Hosts;
+pub use parsers::parse_dollars;
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
-pub use reader::parse_dollars;
 use zeroize::Zeroizing;
-
-use crate::hosts::Hosts;
 
 /// The validated settings of the platform.
 #[derive(Clone)]
@@ -42,11 +41,11 @@ pub struct Config {
     /// The maximum time for which a declared job keeps an instance awake.
     pub job_limit: Duration,
     /// The limits on AI calls of accounts without limits of their own.
-    pub limits: Limits,
+    pub limits: CallLimits,
     /// The retention time of receipts; the sums by day are kept forever.
     pub receipts_for: Duration,
-    pub anthropic: ProviderEndpoint,
-    pub openai: ProviderEndpoint,
+    pub anthropic: ProviderSettings,
+    pub openai: ProviderSettings,
     /// The service tier that the operator's OpenAI project gives to calls without one, in OpenAI's notation.
     pub openai_tier: String,
     pub unknown_models: UnknownModels,
@@ -62,45 +61,6 @@ pub struct Config {
     /// The DNS server for proofs of custom domains; `None`: the resolver of this machine.
     pub dns: Option<SocketAddr>,
     pub log: LogConfig,
-}
-
-/// The policy for calls of models that the price table lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnknownModels {
-    Refuse,
-    /// Hold and charge them at the highest price of their provider.
-    Dearest,
-}
-
-/// The limits on AI calls of one account. `None`: no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Per calendar month in UTC.
-    pub month_nanodollars: i64,
-    pub day_nanodollars: Option<i64>,
-    pub requests_a_minute: Option<u32>,
-    /// Input and output together. A call in flight counts with its upper bound, a finished one with its usage.
-    pub tokens_a_minute: Option<u32>,
-    pub calls_at_once: u32,
-}
-
-/// The upstream address and API keys of a model provider.
-#[derive(Clone)]
-pub struct ProviderEndpoint {
-    /// Without a trailing slash.
-    pub url: String,
-    /// Empty for the demo model, which needs no key.
-    pub keys: Vec<Zeroizing<String>>,
-    /// The provider's own address: calls under accounts' own keys go there, also while the demo model answers all
-    /// others.
-    pub url_for_own_keys: String,
-}
-
-// Written by hand, because a derived Debug would print the keys.
-impl fmt::Debug for ProviderEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProviderEndpoint({}, {} keys)", self.url, self.keys.len())
-    }
 }
 
 impl Config {
@@ -184,6 +144,8 @@ pub fn demo_listen_from_env() -> Result<SocketAddr, SettingsError> {
 
 #[cfg(test)]
 mod tests {
+    use berth_ground::money::Nanodollars;
+
     use super::*;
 
     fn read(set: &[(&str, &str)]) -> Result<Config, SettingsError> {
@@ -198,7 +160,7 @@ mod tests {
     fn only_the_secret_must_be_set() {
         let config = read(&[SECRET]).unwrap();
         assert_eq!(config.hosts.app_origin(), "https://app.localhost");
-        assert_eq!(config.limits.month_nanodollars, 5_000_000_000);
+        assert_eq!(config.limits.month_nanodollars, Nanodollars(5_000_000_000));
         assert_eq!(config.anthropic.url, "http://127.0.0.1:8703");
     }
 
@@ -247,7 +209,7 @@ mod tests {
             ("-1", None),
             ("", None),
         ] {
-            assert_eq!(parse_dollars(text), nano, "{text}");
+            assert_eq!(parse_dollars(text), nano.map(Nanodollars), "{text}");
         }
     }
 }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use berth_ground::money::Nanodollars;
 pub use berth_providers::WireFormat;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
-use super::reader::{may_be_sent_a_key, parse_dollars};
+use super::parsers::{may_be_sent_a_key, parse_dollars};
 
 /// Names with another meaning in the quota proxy's paths.
 const RESERVED_NAMES: [&str; 6] = ["anthropic", "openai", "metered", "budget", "jobs", "alarms"];
@@ -87,7 +88,7 @@ impl MeteredCall {
 /// An amount of money, written as text: many JSON libraries read numbers as floating point, which is inexact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dollars {
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
 }
 
 impl<'de> Deserialize<'de> for Dollars {
@@ -159,9 +160,9 @@ mod tests {
                 "calls": [ { "method": "GET", "path": "/v1/forecast/*", "dollars": "0.002" } ] } }
         }"#;
         let Ok(providers) = Providers::parse(text) else { panic!("not read") };
-        assert_eq!(providers.models["groq"].models["llama"].input.nanodollars, 500_000_000);
+        assert_eq!(providers.models["groq"].models["llama"].input.nanodollars, Nanodollars(500_000_000));
         let call = &providers.metered["weather"].calls[0];
-        assert_eq!((call.name().as_str(), call.dollars.nanodollars), ("GET /v1/forecast/*", 2_000_000));
+        assert_eq!((call.name().as_str(), call.dollars.nanodollars), ("GET /v1/forecast/*", Nanodollars(2_000_000)));
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use std::num::NonZeroU32;
 
+use berth_ground::money::Nanodollars;
 use berth_ground::settings::SettingsReader;
+use berth_net::hosts::Hosts;
 use zeroize::Zeroizing;
 
-use super::{Limits, ProviderEndpoint, Providers, UnknownModels};
-use crate::hosts::Hosts;
+use super::ai_calls::{CallLimits, ProviderSettings, UnknownModels};
+use super::parsers::{may_be_sent_a_key, parse_dollars};
+use super::providers::Providers;
 
 /// The weekly limit of certificates; `None` with our own CA, which has no rate limit, and with a wildcard certificate,
 /// which covers all names.
@@ -27,20 +30,20 @@ pub(super) fn secret(settings: &mut SettingsReader<'_>) -> String {
     secret
 }
 
-pub(super) fn dollars(settings: &mut SettingsReader<'_>, name: &'static str) -> i64 {
+pub(super) fn dollars(settings: &mut SettingsReader<'_>, name: &'static str) -> Nanodollars {
     let text = settings.text(name);
     parse_dollars(&text).unwrap_or_else(|| {
         settings.mistake(format!("{name} is \"{text}\", which is not an amount in dollars such as 5 or 2.50."));
-        0
+        Nanodollars::ZERO
     })
 }
 
-pub(super) fn limits(settings: &mut SettingsReader<'_>) -> Limits {
+pub(super) fn limits(settings: &mut SettingsReader<'_>) -> CallLimits {
     let month_nanodollars = dollars(settings, "BERTH_ALLOWANCE_DOLLARS");
     let is_set = |name: &str| settings.optional(name).is_some();
     let (day, requests, tokens) =
         (is_set("BERTH_DAY_DOLLARS"), is_set("BERTH_REQUESTS_A_MINUTE"), is_set("BERTH_TOKENS_A_MINUTE"));
-    Limits {
+    CallLimits {
         month_nanodollars,
         day_nanodollars: day.then(|| dollars(settings, "BERTH_DAY_DOLLARS")),
         requests_a_minute: requests.then(|| settings.between("BERTH_REQUESTS_A_MINUTE", 1, u32::MAX)),
@@ -54,7 +57,7 @@ pub(super) fn upstream(
     key: &'static str,
     url: &'static str,
     demo: &str,
-) -> ProviderEndpoint {
+) -> ProviderSettings {
     let address = settings.text(url).trim_end_matches('/').to_owned();
     // Also without a key of the operator's: accounts' own keys are sent there too.
     if !may_be_sent_a_key(&address) {
@@ -64,11 +67,11 @@ pub(super) fn upstream(
         ));
     }
     let Some(key) = settings.optional(key) else {
-        return ProviderEndpoint { url: demo.to_owned(), keys: Vec::new(), url_for_own_keys: address };
+        return ProviderSettings { url: demo.to_owned(), keys: Vec::new(), url_for_own_keys: address };
     };
     let keys = key.split(',').map(str::trim).filter(|key| !key.is_empty());
     let keys = keys.map(|key| Zeroizing::new(key.to_owned())).collect();
-    ProviderEndpoint { url: address.clone(), keys, url_for_own_keys: address }
+    ProviderSettings { url: address.clone(), keys, url_for_own_keys: address }
 }
 
 pub(super) fn unknown_models(settings: &mut SettingsReader<'_>) -> UnknownModels {
@@ -98,53 +101,4 @@ pub(super) fn hosts(settings: &mut SettingsReader<'_>) -> Hosts {
     // Browsers leave the default port out of origins and Host headers.
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     Hosts { app: format!("app.{apex}"), apex, instances, port }
-}
-
-/// Whether an API key may be sent to `address`: TLS, or a connection that does not leave this machine. Parsed by the
-/// HTTP client's own parser, because two parsers may disagree on the host of a crafted URL.
-pub(super) fn may_be_sent_a_key(address: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(address) else { return false };
-    let is_here = matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
-    let is_plain = url.username().is_empty() && url.password().is_none();
-    is_plain
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && (url.scheme() == "https" || (url.scheme() == "http" && is_here))
-}
-
-/// Parses `2.50` to nanodollars, exactly: digits, at most nine of them after the point. Floating point would round.
-#[must_use]
-pub fn parse_dollars(text: &str) -> Option<i64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    if fraction.len() > 9 || !fraction.bytes().chain(whole.bytes()).all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let whole: i64 = whole.parse().ok()?;
-    let fraction: i64 = format!("{fraction:0<9}").parse().ok()?;
-    whole.checked_mul(1_000_000_000)?.checked_add(fraction)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_sent_only_over_tls_or_loopback() {
-        for (address, may) in [
-            ("https://api.anthropic.com", true),
-            ("https://gateway.example.com/anthropic", true),
-            ("http://127.0.0.1:8703", true),
-            ("http://localhost:8703", true),
-            ("http://[::1]:8703", true),
-            ("http://api.anthropic.com", false),
-            ("http://127.0.0.1.evil.test", false),
-            ("http://127.0.0.1@evil.test", false),
-            ("https://user@api.anthropic.com", false),
-            ("https://api.anthropic.com?x=1", false),
-            ("ftp://127.0.0.1", false),
-            ("api.anthropic.com", false),
-        ] {
-            assert_eq!(may_be_sent_a_key(address), may, "{address}");
-        }
-    }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -13,7 +15,6 @@ use tokio::time::timeout;
 use super::OPERATOR;
 use crate::app::App;
 use crate::db::HoldId;
-use crate::error::{Error, Result};
 use crate::quota::ledger::{CorrectionResult, RepricingMode, RepricingOrder, RepricingResult};
 
 /// Timeout for one line of the response: one batch of receipts is written meanwhile, perhaps on a busy database.
@@ -24,7 +25,7 @@ const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 /// A change of receipts that a command requests.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum CorrectionOrder {
-    Correct { receipt: HoldId, nanodollars: i64, reason: String },
+    Correct { receipt: HoldId, nanodollars: Nanodollars, reason: String },
     Reprice(RepricingOrder),
 }
 

@@ -1,13 +1,13 @@
 //! The audit log: actor, action, subject and detail of every security-relevant change. A module writes its entry in the
 //! transaction of the change, so neither exists without the other.
 
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::ExprTrait as _;
 
 use super::Tx;
-use crate::clock::Clock;
-use crate::error::Result;
 
 mod row {
     use sea_orm::entity::prelude::*;

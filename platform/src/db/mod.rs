@@ -2,10 +2,13 @@
 //! backend.
 
 pub mod audit;
+mod backup;
+pub mod rows;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::error::Error;
 pub use berth_ground::ids::{AccountId, HoldId, InstanceId, SessionId};
 use migrations::{MigrationStatus, MigratorTrait as _};
 use sea_orm::sqlx::sqlite::SqliteSynchronous;
@@ -14,8 +17,6 @@ use sea_orm::{
     ExecResult, IsolationLevel, QueryResult, SqlErr, SqliteTransactionMode, Statement, TransactionOptions,
     TransactionTrait as _,
 };
-
-use crate::error::Error;
 
 /// A log filter directive that silences the migrations' progress messages.
 pub const QUIET_LOG: &str = "sea_orm_migration=warn";
@@ -43,16 +44,19 @@ impl Db {
         Ok(db)
     }
 
-    /// Connects to `url`, creates a missing SQLite file, and runs the pending migrations. For `serve`.
+    /// Connects to `url`, creates a missing SQLite file, and runs the pending migrations, after a copy of the file was
+    /// made. For `serve`.
     ///
     /// # Errors
-    /// When the database cannot be reached or a migration fails.
+    /// When the database cannot be reached or copied, or a migration fails: the database is then as it was before that
+    /// migration, and the next start tries again.
     pub async fn open_and_migrate(url: &str) -> anyhow::Result<Self> {
         let db = Self::connect(url, IfMissing::Create).await?;
         if db.writer.get_database_backend() == DbBackend::Sqlite {
             // Write-ahead logging lets readers proceed during a write. The mode is stored in the file.
             db.writer.execute_unprepared("PRAGMA journal_mode = WAL").await.context("switching to WAL")?;
         }
+        backup::before_migrations(&db.writer).await?;
         migrations::Migrator::up(&db.writer, None).await.context("bringing the database schema up to date")?;
         Ok(db)
     }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{Domain, DomainId, DomainState};
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
+
+use super::domain::{Domain, DomainId, DomainState};
 use crate::db::InstanceId;
 
 #[derive(Default)]

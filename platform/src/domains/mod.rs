@@ -6,6 +6,7 @@
 //! writer.
 
 mod dns;
+mod domain;
 mod index;
 mod registration;
 mod rules;
@@ -13,22 +14,21 @@ mod store;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
+use berth_ground::secrets::Token;
+use berth_net::hosts::{Hosts, VirtualHost};
 use dns::DnsServer;
+pub use domain::{Domain, DomainId, DomainState};
 use futures_util::StreamExt as _;
 use index::DomainIndex;
 use rules::{DailyCheck, ProofLookup};
 pub use rules::{MISSED_DAYS, PROOF_LABEL};
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::{Error, Result};
-use crate::hosts::{Hosts, VirtualHost};
 use crate::instances::{Instance, Instances};
-use crate::secrets::Token;
 
 /// Most domains that one run of the daily check looks up: bounds the duration of a run.
 const CHECKS_PER_RUN: usize = 200;
@@ -49,68 +49,6 @@ struct DomainsInner {
     index: RwLock<DomainIndex>,
     /// Serializes writes. Otherwise two writes could commit in one order and reach `index` in the other.
     write_lock: tokio::sync::Mutex<()>,
-}
-
-/// A domain's id, as used in URLs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct DomainId(pub Uuid);
-
-impl std::fmt::Display for DomainId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::str::FromStr for DomainId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> std::result::Result<Self, uuid::Error> {
-        text.parse().map(Self)
-    }
-}
-
-/// A claimed name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Domain {
-    pub id: DomainId,
-    #[serde(skip)]
-    pub instance: InstanceId,
-    /// Lower case, without a trailing dot.
-    pub name: String,
-    /// The text that the TXT record at [`Domain::proof_name`] has to contain.
-    pub proof: String,
-    pub claimed_at: Timestamp,
-    /// When DNS last answered. For a proven domain: when it last showed the proof, or when a missed day was counted.
-    pub checked_at: Option<Timestamp>,
-    /// When the owner last requested a check. Not stored: a restart resets this rate limit.
-    #[serde(skip)]
-    pub asked_at: Option<Timestamp>,
-    #[serde(flatten)]
-    pub state: DomainState,
-}
-
-/// Whether a claim is proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum DomainState {
-    /// Not proven, or no longer.
-    Claimed,
-    /// Routed to the instance. `missed` counts consecutive daily checks without the proof.
-    Proven { at: Timestamp, missed: i64 },
-}
-
-impl Domain {
-    /// Whether the domain is routed to its instance.
-    #[must_use]
-    pub fn is_proven(&self) -> bool {
-        matches!(self.state, DomainState::Proven { .. })
-    }
-
-    /// The name of the TXT record that proves the domain.
-    #[must_use]
-    pub fn proof_name(&self) -> String {
-        format!("{PROOF_LABEL}{}", self.name)
-    }
 }
 
 impl Domains {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
 
 /// Consecutive days without its proof after which a domain is lost.
 pub const MISSED_DAYS: i64 = 3;

@@ -1,18 +1,17 @@
 //! The SQL of this module: the table `domains`.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _};
 
-use super::{Domain, DomainId, DomainState};
-use crate::clock::Timestamp;
+use super::domain::{Domain, DomainId, DomainState};
 use crate::db::{self, Db, InstanceId, Tx};
-use crate::error::{Error, Result};
 
 /// The domains of all instances, sorted by name.
 pub(super) async fn all(db: &Db) -> Result<Vec<Domain>> {
-    let rows = row::Entity::find().order_by_asc(row::Column::Name).all(db.read()).await?;
-    Ok(rows.into_iter().map(Domain::from).collect())
+    db::rows::parsed(db.read(), row::Entity::find().order_by_asc(row::Column::Name), |row| Ok(row.into())).await
 }
 
 pub(super) async fn count(tx: &Tx, instance: InstanceId) -> Result<u64> {

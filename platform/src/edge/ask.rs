@@ -6,11 +6,11 @@
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use berth_ground::handle::Handle;
+use berth_net::hosts::HostKind;
 use serde::Deserialize;
 
 use crate::app::App;
-use crate::handle::Handle;
-use crate::hosts::HostKind;
 use crate::instances::Instance;
 use crate::ops::AskOutcome;
 

@@ -9,13 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use axum::http::HeaderValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use berth_ground::clock::Timestamp;
+use berth_ground::handle::Handle;
+use berth_ground::secrets;
 use serde_json::json;
 
-use crate::clock::Timestamp;
 use crate::db::InstanceId;
-use crate::handle::Handle;
 use crate::instances::Instance;
-use crate::secrets;
 
 /// How long an assertion is valid.
 const VALID_SECONDS: i64 = 60;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use berth_net::cookies;
+use berth_net::peer;
 
 use super::program::Program;
 use super::refusal::EdgeRefusal;
 use super::visit::Visit;
 use super::{Edge, ResolvedHost, cross_origin};
-use crate::cookies;
-use crate::peer;
 use crate::sharing::{AccessDecision, Visitor};
 
 impl Edge {
@@ -60,7 +60,7 @@ impl Edge {
         // The token is kept to revalidate the session later. A visitor who is treated as a stranger has no session.
         let session = cookies::get(&parts.headers, cookies::SESSION).filter(|_| visitor != Visitor::Stranger);
         Ok(Some(Arc::new(Visit {
-            edge: Arc::clone(self),
+            app: Arc::clone(&self.app),
             instance: Arc::clone(&host.instance),
             virtual_host: Arc::clone(&host.virtual_host),
             program: program.cloned().unwrap_or_default(),

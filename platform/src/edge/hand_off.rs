@@ -14,16 +14,17 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use berth_ground::secrets::Token;
+use berth_net::cookies;
+use berth_net::peer::Client;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::refusal::EdgeRefusal;
-use super::{Edge, ResolvedHost, opens_page};
+use super::{Edge, ResolvedHost};
 use crate::accounts::INSTANCE_SESSION_LIFETIME;
-use crate::cookies;
+use crate::http::accept::opens_page;
 use crate::instances::Cause;
-use crate::peer::Client;
-use crate::secrets::Token;
 use crate::sharing::Visitor;
 
 /// How long a person may take to log in. Afterwards the pending cookie, which holds the path to return to, expires.

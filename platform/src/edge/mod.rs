@@ -10,12 +10,15 @@ mod authorization;
 mod cross_origin;
 mod hand_off;
 mod in_flight;
+mod intake_memory;
 pub mod pages;
 mod passive_requests;
 mod program;
 mod proxy;
 mod refusal;
 mod request_smuggling;
+mod resolved_host;
+mod state;
 mod visit;
 mod wake;
 mod webhook_delivery;
@@ -25,64 +28,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use ask::ask;
-use assertion::AssertionCache;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use in_flight::InFlightLimit;
+use berth_ground::error::Error;
+use berth_net::hosts::VirtualHost;
+use berth_net::peer::Client;
 use program::Program;
-use proxy::ConnectionPool;
 use refusal::EdgeRefusal;
 pub use request_smuggling::{check_strictly, refuse_cookie_bombs};
+use resolved_host::ResolvedHost;
+pub use state::Edge;
 use visit::Visit;
 use wake::WakeOutcome;
 pub use webhook_delivery::WebhookDispatcher;
-use webhook_intake::IntakeMemory;
 
-use crate::app::App;
-use crate::error::Error;
-use crate::hosts::VirtualHost;
-use crate::http::accept::accepts_html;
-use crate::instances::{Instance, Work};
+use crate::http::accept::opens_page;
+use crate::instances::Work;
 use crate::ops::EdgeOutcome;
-use crate::peer::Client;
 use crate::sharing::Visitor;
 
 /// Paths below this one on an instance's host belong to the edge and never reach the container.
 const EDGE_PATHS: &str = "/.berth/";
 
-/// The edge of this platform. Shared by `Arc`: each request holds a reference until it ends.
-pub struct Edge {
-    app: App,
-    connections: ConnectionPool,
-    in_flight: InFlightLimit,
-    intake_memory: IntakeMemory,
-    assertions: AssertionCache,
-}
-
-/// The instance that a request is for, and the virtual host by which it was addressed.
-#[derive(Clone)]
-struct ResolvedHost {
-    instance: Arc<Instance>,
-    virtual_host: Arc<VirtualHost>,
-}
-
 impl Edge {
-    /// The edge of this platform.
-    #[must_use]
-    pub fn new(app: App) -> Arc<Self> {
-        let connections = ConnectionPool::new(app.instances.clone(), app.clock.clone());
-        Arc::new(Self {
-            app,
-            connections,
-            in_flight: InFlightLimit::default(),
-            intake_memory: IntakeMemory::default(),
-            assertions: AssertionCache::default(),
-        })
-    }
-
     /// Answers a request to `virtual_host`.
     pub async fn serve(self: &Arc<Self>, virtual_host: VirtualHost, request: Request) -> Response {
         let (parts, body) = request.into_parts();
@@ -187,16 +158,4 @@ impl Edge {
 fn too_busy() -> EdgeRefusal {
     let message = "This instance has too many requests and connections open. Close some, or try again in a moment.";
     EdgeRefusal::Ours(Error::Unavailable { message: message.into(), retry_after: Duration::from_secs(5) })
-}
-
-/// Whether a browser opens a page with this request. If so, refusals and waiting are shown as pages; all other requests
-/// get problem+json, or are held.
-///
-/// Narrower than "accepts HTML". A submitted form is held until the instance is awake, because a waiting page in its
-/// place would lose its body. A frame, an image or a script's fetch is held too, because it would not show a page.
-fn opens_page(parts: &Parts) -> bool {
-    parts.method == Method::GET
-        && parts.headers.get("sec-fetch-dest").is_none_or(|dest| dest == "document")
-        && accepts_html(&parts.headers)
-        && !parts.headers.contains_key("upgrade")
 }

@@ -12,9 +12,9 @@ use std::net::SocketAddr;
 use axum::http::uri::PathAndQuery;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use berth_net::hosts::{self, VirtualHost};
 
 use super::refusal::EdgeRefusal;
-use crate::hosts::{self, VirtualHost};
 use crate::instances::Instance;
 
 /// The prefix of paths that name a port.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use axum::response::Response;
+use berth_ground::error::Error;
+use berth_ground::handle::Handle;
+use berth_net::cookies;
+use berth_net::hosts::Hosts;
 
 use super::pages::MessagePage;
-use crate::cookies;
-use crate::error::Error;
-use crate::handle::Handle;
-use crate::hosts::Hosts;
 use crate::http::problem::Problem;
 use crate::instances::Wish;
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Uri;
+use berth_ground::handle::Handle;
+use berth_net::hosts::VirtualHost;
 
-use super::Edge;
 use super::program::Program;
 use super::refusal::EdgeRefusal;
-use crate::handle::Handle;
-use crate::hosts::VirtualHost;
+use crate::app::App;
 use crate::instances::{Cause, Fact, Instance, Wish};
 use crate::sharing::{AccessDecision, Visitor};
 
@@ -21,7 +21,7 @@ pub(super) const REVALIDATE_EVERY: Duration = Duration::from_secs(5);
 
 /// The visitor, the instance and program they visit, their session, and their access.
 pub(super) struct Visit {
-    pub edge: Arc<Edge>,
+    pub app: Arc<App>,
     pub instance: Arc<Instance>,
     pub virtual_host: Arc<VirtualHost>,
     pub program: Program,
@@ -57,7 +57,7 @@ impl Visit {
             (Visitor::Stranger, _) => true,
             (_, Some(session)) => {
                 // Fails closed: when the database does not answer, open connections end.
-                matches!(self.edge.app.accounts.is_live(&self.virtual_host.audience, session).await, Ok(true))
+                matches!(self.app.accounts.is_live(&self.virtual_host.audience, session).await, Ok(true))
             }
             (_, None) => false,
         };
@@ -85,13 +85,9 @@ impl Visit {
         }
         // A visit to an instance that is already waking consumes nothing of the strangers' rate limit.
         if self.visitor == Visitor::Stranger && !self.is_waking_or_awake() {
-            self.edge
-                .app
-                .sharing
-                .count_wake(self.instance.id)
-                .map_err(|wait| EdgeRefusal::AsleepToVisitors(Some(wait)))?;
+            self.app.sharing.count_wake(self.instance.id).map_err(|wait| EdgeRefusal::AsleepToVisitors(Some(wait)))?;
         }
-        Ok(self.edge.app.instances.wake(&self.instance, Cause::Visit).await?)
+        Ok(self.app.instances.wake(&self.instance, Cause::Visit).await?)
     }
 
     /// Wakes an instance that fell asleep by idle timeout, so that an open transfer can continue. Returns at once.
@@ -125,7 +121,7 @@ impl Visit {
     }
 
     fn access_now(&self) -> AccessDecision {
-        self.edge.app.sharing.decide_access(&self.visitor, &self.instance, &self.path)
+        self.app.sharing.decide_access(&self.visitor, &self.instance, &self.path)
     }
 
     fn is_waking_or_awake(&self) -> bool {

@@ -13,14 +13,14 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::proxy::{ConnectionPool, ContainerEndpoint, UploadBody};
 use crate::app::App;
-use crate::clock::Timestamp;
 use crate::db::InstanceId;
-use crate::error::{Error, Result};
 use crate::instances::{Cause, Fact, Instance, InstanceStatus, Wish, Work};
 use crate::webhooks::{AttemptOutcome, DeliveryAttempt, DeliveryId, DueDeliveries, WebhookRequest};
 
@@ -254,6 +254,7 @@ impl WebhookDispatcher {
             return Ok(DeliveryResult::NotAwake);
         }
         let webhooks = &self.0.app.webhooks;
+        // `None`: the owner discarded the delivery since the list was read.
         let Some(attempt) = webhooks.begin_attempt(id).await? else { return Ok(DeliveryResult::Finished) };
         let outcome = match &attempt.delivery.request {
             Some(request) => self.send(instance, &attempt, request).await,

@@ -3,7 +3,6 @@
 //! Senders do not log in, so everything is bounded: the rate, the size, the time a body may take to arrive, and the
 //! memory of all arriving bodies. `webhook_delivery.rs` sends the requests on to the program.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -11,23 +10,21 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use berth_ground::error::Error;
+use berth_net::peer::Client;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde_json::json;
-use tokio::sync::Semaphore;
 
 use super::Edge;
+use super::intake_memory::IntakeMemory;
 use super::proxy::clean_request;
-use crate::error::Error;
 use crate::http::problem::Problem;
 use crate::instances::Instance;
-use crate::peer::Client;
 use crate::webhooks::{IntakeError, MAX_BODY_BYTES, MAX_HEAD_BYTES, WebhookRequest};
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most bytes of all bodies that are arriving concurrently.
-const MAX_ARRIVING_BYTES: usize = 64 * 1024 * 1024;
 /// Retry-After when an inbox is full, and when too many bodies arrive concurrently.
 const FULL_RETRY: Duration = Duration::from_secs(600);
 const BUSY_RETRY: Duration = Duration::from_secs(5);
@@ -36,16 +33,6 @@ const BUSY_RETRY: Duration = Duration::from_secs(5);
 /// connection and with a body of known length.
 const NOT_STORED: [header::HeaderName; 6] =
     [header::COOKIE, header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::TE, header::TRAILER];
-
-/// The memory budget for arriving request bodies: a semaphore with one permit per byte.
-#[derive(Clone)]
-pub(super) struct IntakeMemory(Arc<Semaphore>);
-
-impl Default for IntakeMemory {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_ARRIVING_BYTES)))
-    }
-}
 
 impl Edge {
     /// Whether a request is a webhook. The sender is not considered: the owner's own page gets the same answer as a
@@ -84,6 +71,7 @@ impl Edge {
             let detail = "This instance takes no webhooks just now.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "closed", "Closed", detail));
         }
+        // Order: the rate limit comes before the body, so that a flood costs neither memory nor a database write.
         self.app.webhooks.check_rate(instance.id, client.ip)?;
         // A body that announces its length is refused before a byte of it is read.
         if content_length(&parts.headers).is_some_and(|length| length > MAX_BODY_BYTES) {

@@ -4,10 +4,10 @@
 use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
+use berth_ground::error::Error;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::problem::Problem;
-use crate::error::Error;
 
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/../pages/static"]

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 use serde::Serialize;
 
-use crate::clock::Timestamp;
 use crate::instances::{Cause, Fact, InstanceStatus, WakeStage, Wish};
 pub use crate::quota::dollars;
 
@@ -219,35 +220,36 @@ pub fn grouped(number: i64) -> String {
 /// Amounts of one column in dollars with the same number of decimals: enough to show each exactly, or two significant
 /// digits of the smallest.
 #[must_use]
-pub fn column(nanodollars: &[i64]) -> Vec<String> {
-    let amounts = || nanodollars.iter().map(|amount| amount.unsigned_abs()).filter(|amount| *amount > 0);
+pub fn column(amounts: &[Nanodollars]) -> Vec<String> {
+    let sizes = || amounts.iter().map(|amount| amount.0.unsigned_abs()).filter(|size| *size > 0);
     // At most nine decimals: amounts are whole nano-dollars.
-    let shows_least = |decimals| amounts().all(|amount| amount >= 10_u64.pow(10 - decimals));
-    let is_exact = |decimals| amounts().all(|amount| amount.is_multiple_of(10_u64.pow(9 - decimals)));
+    let shows_least = |decimals| sizes().all(|size| size >= 10_u64.pow(10 - decimals));
+    let is_exact = |decimals| sizes().all(|size| size.is_multiple_of(10_u64.pow(9 - decimals)));
     let decimals = (2..9).find(|decimals| shows_least(*decimals) || is_exact(*decimals)).unwrap_or(9);
-    nanodollars.iter().map(|amount| rounded(*amount, decimals)).collect()
+    amounts.iter().map(|amount| rounded(*amount, decimals)).collect()
 }
 
 /// One amount for a headline: in cents, or with two significant digits below a cent.
 #[must_use]
-pub fn about(nanodollars: i64) -> String {
-    column(&[nanodollars]).remove(0)
+pub fn about(amount: Nanodollars) -> String {
+    column(&[amount]).remove(0)
 }
 
 /// Like [`about`], for an amount that can be spent: rounded down, so that it never promises more than there is.
 #[must_use]
-pub fn at_least(nanodollars: i64) -> String {
+pub fn at_least(amount: Nanodollars) -> String {
     const CENT: i64 = 10_000_000;
-    about(if nanodollars > 10 * CENT { nanodollars - nanodollars % CENT } else { nanodollars.max(0) })
+    let Nanodollars(exact) = amount;
+    about(Nanodollars(if exact > 10 * CENT { exact - exact % CENT } else { exact.max(0) }))
 }
 
-fn rounded(nanodollars: i64, decimals: u32) -> String {
+fn rounded(amount: Nanodollars, decimals: u32) -> String {
     let unit = 10_u64.pow(9 - decimals);
     // Half up, on the absolute value: `unsigned_abs` also holds for the smallest i64.
-    let units = nanodollars.unsigned_abs().saturating_add(unit / 2) / unit;
+    let units = amount.0.unsigned_abs().saturating_add(unit / 2) / unit;
     let (whole, rest) = (units / 10_u64.pow(decimals), units % 10_u64.pow(decimals));
     // An amount that rounds to zero has no sign.
-    let sign = if nanodollars < 0 && units > 0 { "-" } else { "" };
+    let sign = if amount < Nanodollars::ZERO && units > 0 { "-" } else { "" };
     format!("{sign}${whole}.{rest:0width$}", width = decimals as usize)
 }
 
@@ -311,6 +313,9 @@ mod tests {
 
     #[test]
     fn amounts_of_a_column_have_as_many_decimals_as_the_least_needs() {
+        let column = |amounts: &[i64]| column(&amounts.iter().copied().map(Nanodollars).collect::<Vec<_>>());
+        let about = |amount| about(Nanodollars(amount));
+        let at_least = |amount| at_least(Nanodollars(amount));
         assert_eq!(column(&[1_500_000_000, 230_000_000, 0]), ["$1.50", "$0.23", "$0.00"]);
         assert_eq!(column(&[1_500_000_000, 50_000_000]), ["$1.50", "$0.05"]);
         assert_eq!(column(&[1_500_000_000, 31_000]), ["$1.500000", "$0.000031"]);

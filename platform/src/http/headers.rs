@@ -4,8 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-
-use crate::hosts::Hosts;
+use berth_net::hosts::Hosts;
 
 /// The security headers of one site.
 #[derive(Clone)]

@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
+use berth_ground::secrets;
 use tokio::sync::watch;
 
 use crate::instances::{Instance, InstanceStatus, Instances, Wish};
-use crate::secrets;
 
 /// Why authentication failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

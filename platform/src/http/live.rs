@@ -10,11 +10,11 @@ use std::time::Duration;
 use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
+use berth_ground::error::Error;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio_stream::wrappers::WatchStream;
 
-use crate::error::Error;
 use crate::instances::{Instance, InstanceStatus};
 
 /// Maximum number of concurrent watchers of one instance: these streams and the requests held by the edge, together.

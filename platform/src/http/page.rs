@@ -2,9 +2,9 @@
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
+use berth_ground::error::Error;
 
 use super::problem::Problem;
-use crate::error::Error;
 
 /// Renders a template. A template that fails to render is an internal error.
 pub struct Page<T>(pub T);

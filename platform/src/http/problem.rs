@@ -11,11 +11,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
+use berth_ground::clock::Clock;
+use berth_ground::error::Error;
 use serde_json::json;
 
 use super::accept::wants_page;
-use crate::clock::Clock;
-use crate::error::Error;
 
 /// The result of a handler.
 pub type HandlerResult<T = Response> = Result<T, Problem>;

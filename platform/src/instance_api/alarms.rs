@@ -6,15 +6,17 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, put};
 use axum::{Json, Router};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{ApiError, CallingInstance};
+use super::api_error::ApiError;
+use super::calling_instance::CallingInstance;
 use crate::alarms::{MAX_ALARMS, Schedule, moment};
 use crate::app::App;
-use crate::clock::Timestamp;
-use crate::error::Error;
 use crate::http::alarm_view::view;
+use crate::http::list::ListView;
 use crate::http::problem::Problem;
 
 /// The largest request body, in bytes: an alarm is one line.
@@ -48,10 +50,12 @@ enum AlarmTime {
 }
 
 /// `GET /alarms`
-async fn list(State(app): State<App>, CallingInstance(instance): CallingInstance) -> Result<Json<Value>, ApiError> {
-    let alarms = app.alarms.of(instance.id).await?;
-    let alarms: Vec<Value> = alarms.iter().map(view).collect();
-    Ok(Json(json!({ "alarms": alarms, "most": MAX_ALARMS })))
+async fn list(
+    State(app): State<App>,
+    CallingInstance(instance): CallingInstance,
+) -> Result<Json<ListView<Value>>, ApiError> {
+    let alarms = app.alarms.of(instance.id).await?.iter().map(view).collect();
+    Ok(Json(ListView::complete(alarms, MAX_ALARMS)))
 }
 
 /// `PUT /alarms/NAME`: sets the alarm, replacing one of the same name. Idempotent.

@@ -1,17 +1,23 @@
 //! The budget endpoint: the remaining AI budget of the owner's account, as JSON, or as sentences for an agent's prompt.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use berth_ground::error::Error;
 use serde::Serialize;
 
-use super::{ApiError, CallingInstance};
+use super::api_error::ApiError;
+use super::calling_instance::CallingInstance;
 use crate::app::App;
 use crate::http::format::{about, at_least, day};
 use crate::http::problem::{Problem, method_not_allowed};
 use crate::quota::reports::{AccountBudget, ModelSpend, RateLimitView};
+
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/budget", get(show)).method_not_allowed_fallback(async || ApiError(method_not_allowed().await))
@@ -42,15 +48,23 @@ async fn show(
 ) -> Result<Response, ApiError> {
     let account = instance.account;
     let format = format(&uri, &headers)?;
-    let left = app.quota.reports.budget(account).await?;
+    let left = app.quota.reports.budget(account).await.map_err(unavailable)?;
     let own_keys = app.own_keys.in_use(account);
     Ok(match format {
         BudgetFormat::Text => format!("{}{}\n", sentences(&left), own_keys_sentence(&own_keys)).into_response(),
         BudgetFormat::Json => {
-            let by_model = app.quota.reports.models_this_month(account).await?;
+            let by_model = app.quota.reports.models_this_month(account).await.map_err(unavailable)?;
             Json(BudgetView { left, by_model, own_keys }).into_response()
         }
     })
+}
+
+/// 503 with Retry-After for every failure to read the figures. An agent asks before each step of its work: told when to
+/// ask again it waits, where 500 would make it give up.
+fn unavailable(error: Error) -> ApiError {
+    tracing::error!(error = ?error, "a budget could not be read");
+    let message = "The budget cannot be read just now. Please try again.".into();
+    Error::Unavailable { message, retry_after: TRY_AGAIN }.into()
 }
 
 fn format(uri: &Uri, headers: &HeaderMap) -> Result<BudgetFormat, Problem> {
@@ -106,6 +120,8 @@ fn own_keys_sentence(providers: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use berth_ground::money::Nanodollars;
+
     use super::*;
     use crate::quota::reports::{CallConcurrency, DayBudget};
 
@@ -113,17 +129,17 @@ mod tests {
     fn the_text_is_one_sentence_for_money_and_one_for_the_rate_limits() {
         let mut left = AccountBudget {
             period: "2026-11".parse().unwrap(),
-            allowance_nanodollars: 5_000_000_000,
-            credit_nanodollars: 0,
-            spent_nanodollars: 1_234_567_891,
-            held_nanodollars: 0,
-            left_nanodollars: 310_000_000,
+            allowance_nanodollars: Nanodollars(5_000_000_000),
+            credit_nanodollars: Nanodollars::ZERO,
+            spent_nanodollars: Nanodollars(1_234_567_891),
+            held_nanodollars: Nanodollars::ZERO,
+            left_nanodollars: Nanodollars(310_000_000),
             resets_on: "2026-12-01".parse().unwrap(),
             today: DayBudget {
                 day: "2026-11-20".parse().unwrap(),
                 allowance_nanodollars: None,
-                spent_nanodollars: 190_000_000,
-                held_nanodollars: 0,
+                spent_nanodollars: Nanodollars(190_000_000),
+                held_nanodollars: Nanodollars::ZERO,
                 left_nanodollars: None,
                 resets_on: "2026-11-21".parse().unwrap(),
             },
@@ -135,9 +151,9 @@ mod tests {
             sentences(&left),
             "AI budget: $3.76 of $5.00 is left this month (whole again on 1 Dec, UTC). Just now 3 of 5 calls may be begun at once."
         );
-        left.today.allowance_nanodollars = Some(500_000_000);
-        left.today.left_nanodollars = Some(310_000_000);
-        left.credit_nanodollars = 1_000_000_000;
+        left.today.allowance_nanodollars = Some(Nanodollars(500_000_000));
+        left.today.left_nanodollars = Some(Nanodollars(310_000_000));
+        left.credit_nanodollars = Nanodollars(1_000_000_000);
         left.requests_a_minute = Some(RateLimitView { limit: 60, remaining: 57, full_in_seconds: 3 });
         left.tokens_a_minute = Some(RateLimitView { limit: 400_000, remaining: 291_040, full_in_seconds: 17 });
         assert_eq!(

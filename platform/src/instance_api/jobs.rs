@@ -6,14 +6,16 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, put};
 use axum::{Json, Router};
+use berth_ground::error::Error;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{ApiError, CallingInstance};
+use super::api_error::ApiError;
+use super::calling_instance::CallingInstance;
 use crate::app::App;
-use crate::error::Error;
+use crate::http::list::ListView;
 use crate::http::problem::method_not_allowed;
-use crate::instances::DeclaredJob;
+use crate::instances::{DeclaredJob, MAX_JOBS};
 
 /// The largest request body, in bytes: JSON with one number.
 const MAX_BODY: usize = 1024;
@@ -32,14 +34,9 @@ struct JobBody {
     for_seconds: u64,
 }
 
-#[derive(Serialize)]
-struct JobList {
-    jobs: Vec<DeclaredJob>,
-}
-
 /// `GET /jobs`: the jobs that have not ended. The request itself does not keep the instance awake.
-async fn list(State(app): State<App>, CallingInstance(instance): CallingInstance) -> Json<JobList> {
-    Json(JobList { jobs: app.instances.jobs(&instance) })
+async fn list(State(app): State<App>, CallingInstance(instance): CallingInstance) -> Json<ListView<DeclaredJob>> {
+    Json(ListView::complete(app.instances.jobs(&instance), MAX_JOBS))
 }
 
 /// `PUT /jobs/NAME` with `{"for_seconds": N}`: keeps the instance awake for at most that long, or until the job ends.

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_ground::error::{Error, Result};
+
 use super::work::{DeclaredJob, Work};
 use super::{Instance, Instances, store};
-use crate::error::{Error, Result};
 
 /// Maximum number of running jobs of one instance.
-const MOST: usize = 16;
+pub const MAX_JOBS: usize = 16;
 const LONGEST_NAME: usize = 64;
 
 impl Instances {
@@ -28,12 +29,12 @@ impl Instances {
         let since = instance.with_state(|state| {
             let running = |job: &&DeclaredJob| job.until > now;
             let before = state.jobs.get(name).filter(running).map(|job| job.since);
-            let room = state.jobs.values().filter(running).count() < MOST;
+            let room = state.jobs.values().filter(running).count() < MAX_JOBS;
             before.or(room.then_some(now))
         });
         let since = since.ok_or_else(|| {
             Error::Conflict(format!(
-                "There are {MOST} jobs already, which is as many as one instance may have. End one first."
+                "There are {MAX_JOBS} jobs already, which is as many as one instance may have. End one first."
             ))
         })?;
         let job = DeclaredJob { name: name.to_owned(), since, until: now.plus(lasts) };

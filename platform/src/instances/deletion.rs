@@ -7,17 +7,17 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_containers::ContainerState;
+use berth_ground::error::{Error, Result};
 
 use super::rules::{Cause, Wish};
 use super::wishes::ALL_WISHES;
 use super::{Instances, store};
-use crate::containers::ContainerState;
 use crate::db::{AccountId, InstanceId, Tx};
-use crate::error::{Error, Result};
 
 /// Quarantine of a deleted instance's slot, and with it of its address: longer than any traffic to the old address can
 /// still be in transit.
-const SLOT_RESTS: Duration = Duration::from_secs(24 * 3600);
+const SLOT_QUARANTINE: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether the tombstone is on the volume, or the caller must retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,8 @@ impl Instances {
     }
 
     /// Stops the instance of `account` permanently because the account is being deleted: wake requests are refused, and
-    /// its files are destroyed later. Runs in the caller's transaction; call [`Instances::load_committed`] after the commit.
+    /// its files are destroyed later. Runs in the caller's transaction; call [`Instances::load_committed`] after the
+    /// commit.
     pub async fn leave_in(&self, tx: &Tx, account: AccountId, cause: Cause) -> Result<Option<InstanceId>> {
         self.wish_in(tx, account, Wish::Leaving, cause, &ALL_WISHES).await
     }
@@ -90,13 +91,13 @@ impl Instances {
     }
 
     /// Deletes every row of an instance after its volume was destroyed, in the caller's transaction, and quarantines
-    /// its slot for `SLOT_RESTS`. Call [`Instances::forget`] after the commit. Idempotent: without such an instance it
-    /// does nothing.
+    /// its slot for `SLOT_QUARANTINE`. Call [`Instances::forget`] after the commit. Idempotent: without such an
+    /// instance it does nothing.
     ///
     /// # Errors
     /// `Internal` while rows of another module refer to the instance (foreign keys): the caller deletes those first.
     pub async fn forget_in(&self, tx: &Tx, id: InstanceId) -> Result<()> {
-        store::delete(tx, id, self.0.clock.now().plus(SLOT_RESTS)).await
+        store::delete(tx, id, self.0.clock.now().plus(SLOT_QUARANTINE)).await
     }
 
     /// Evicts a deleted instance from memory: afterwards its handle and its token no longer resolve.

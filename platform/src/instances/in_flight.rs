@@ -28,9 +28,7 @@ pub struct WorkInFlight {
 impl WorkInFlight {
     fn begin(instance: Arc<Instance>, work: Work) -> Self {
         debug_assert!(work.holds(), "{work:?} counts when something moves: open a flow");
-        if let Some(now) = instance.now() {
-            instance.work.begin(work, now);
-        }
+        instance.work.begin(work, instance.now());
         Self { instance, work }
     }
 
@@ -43,11 +41,10 @@ impl WorkInFlight {
 
 impl Drop for WorkInFlight {
     fn drop(&mut self) {
-        let Some(now) = self.instance.now() else { return };
         if !self.is_probe() {
             // Before `end`: otherwise the reconciler could see an instance with neither open work nor recent activity,
             // and freeze it.
-            self.instance.work.moved(self.work, now);
+            self.instance.work.moved(self.work, self.instance.now());
         }
         self.instance.work.end(self.work);
         // While work holds the instance, the reconciler sets no timer; the idle timeout starts now.
@@ -63,9 +60,7 @@ pub struct TrafficFlow {
 
 impl TrafficFlow {
     fn open(instance: Arc<Instance>, work: Work) -> Self {
-        if let Some(now) = instance.now() {
-            instance.work.begin(work, now);
-        }
+        instance.work.begin(work, instance.now());
         Self { instance, work }
     }
 
@@ -73,8 +68,8 @@ impl TrafficFlow {
     /// its work, and the caller has to wake the instance before it transfers more.
     pub fn moved(&self) -> bool {
         let awake = self.instance.is_up();
-        if awake && let Some(now) = self.instance.now() {
-            self.instance.work.moved(self.work, now);
+        if awake {
+            self.instance.work.moved(self.work, self.instance.now());
         }
         awake
     }

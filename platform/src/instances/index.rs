@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use berth_ground::handle::Handle;
+
 use super::Instance;
 use crate::db::{AccountId, InstanceId};
-use crate::handle::Handle;
 
 /// Every instance by id, handle, account, token hash and address.
 #[derive(Default)]

@@ -6,6 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use berth_containers::Slot;
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::handle::Handle;
 use tokio::sync::watch;
 
 use super::rules::{
@@ -15,11 +18,8 @@ use super::rules::{
 use super::store::{InstanceRecord, UpgradeProgress, WishRecord};
 use super::work::DeclaredJob;
 use super::work_tally::WorkTally;
-use super::{Inner, InstanceSettings, InstanceStatus, PortList};
-use crate::clock::Timestamp;
-use crate::containers::Slot;
+use super::{InstanceSettings, InstanceStatus, PortList};
 use crate::db::{AccountId, InstanceId};
-use crate::handle::Handle;
 
 /// An instance: one account's container, volume, hostname and address.
 pub struct Instance {
@@ -28,8 +28,7 @@ pub struct Instance {
     pub handle: Handle,
     pub(super) slot: Slot,
     address: SocketAddr,
-    /// Weak, because [`Inner`] owns every instance through its index: a strong reference would be a cycle.
-    inner: std::sync::Weak<Inner>,
+    clock: Clock,
     status: watch::Sender<InstanceStatus>,
     /// Whether the status says awake: an atomic copy of the status for callers that check it for every chunk of a
     /// stream.
@@ -43,8 +42,8 @@ pub struct Instance {
 /// The reconciler's mutable state of an instance. Its mutex is held for short critical sections only and never across
 /// an await. Lock order: the index of instances, this mutex, the status channel.
 pub(super) struct InstanceState {
-    pub terms: InstanceSettings,
-    /// The sleep policy that results from `terms` and the size's defaults.
+    pub settings: InstanceSettings,
+    /// The sleep policy that results from `settings` and the size's defaults.
     pub policy: SleepPolicy,
     /// Additional ports that the owner opened.
     pub ports: PortList,
@@ -58,7 +57,7 @@ pub(super) struct InstanceState {
     pub looked: bool,
     /// The observed state, or the state after a successful step; `None`: unknown, so the reconciler observes before it
     /// decides.
-    pub reality: Option<ObservedState>,
+    pub observed: Option<ObservedState>,
     /// The engine's id of the container. It keys the connection pool, so that no pooled connection outlives its
     /// container.
     pub container: Option<Arc<str>>,
@@ -79,12 +78,7 @@ pub(super) struct InstanceState {
 }
 
 impl Instance {
-    pub(super) fn from_record(
-        record: InstanceRecord,
-        policy: SleepPolicy,
-        address: SocketAddr,
-        inner: std::sync::Weak<Inner>,
-    ) -> Self {
+    pub(super) fn from_record(record: InstanceRecord, policy: SleepPolicy, address: SocketAddr, clock: Clock) -> Self {
         let status = Self::recorded_status(&record);
         // The cause of a wish that has already come true must not be reported for the next transition.
         let came_true = record.fact_at > record.asked.at;
@@ -95,13 +89,13 @@ impl Instance {
             handle: record.handle,
             slot: record.slot,
             address,
-            inner,
+            clock,
             up: AtomicBool::new(status.fact == Fact::Awake),
             status: watch::Sender::new(status),
             work: WorkTally::new(record.active_at, record.last_work),
             look_at_ms: AtomicI64::new(0),
             state: Mutex::new(InstanceState {
-                terms: record.terms,
+                settings: record.settings,
                 policy,
                 ports: record.ports,
                 upgrade: record.upgrade,
@@ -112,7 +106,7 @@ impl Instance {
                 cause: Some(cause),
                 written: Some(record.fact),
                 looked: false,
-                reality: None,
+                observed: None,
                 container: None,
                 ready: false,
                 failures: 0,
@@ -185,8 +179,8 @@ impl Instance {
 
     /// The settings: image, size, and the idle timeouts that differ from the size's.
     #[must_use]
-    pub fn terms(&self) -> InstanceSettings {
-        self.with_state(|state| state.terms.clone())
+    pub fn settings(&self) -> InstanceSettings {
+        self.with_state(|state| state.settings.clone())
     }
 
     /// The sleep policy: the idle timeouts.
@@ -235,13 +229,13 @@ impl Instance {
     /// Whether the existing container differs from the one that would be created now.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
-        self.with_state(|state| state.reality.is_some_and(|reality| reality.renewal != ContainerRenewal::Current))
+        self.with_state(|state| state.observed.is_some_and(|observed| observed.renewal != ContainerRenewal::Current))
     }
 
     /// The time of the last activity. While work holds the instance awake, that is when the work began, or later.
     #[must_use]
     pub fn active_at(&self) -> Timestamp {
-        self.now().map_or(Timestamp(0), |now| self.work.idle_since(now))
+        self.work.idle_since(self.now())
     }
 
     /// Whether the status says awake. Lock-free, unlike [`Instance::is_awake`].
@@ -265,13 +259,13 @@ impl Instance {
         let container =
             // An unknown state counts as frozen: memory exists and may be in use, which is the safe assumption for
             // eviction.
-            self.with_state(|state| state.reality).map_or(ContainerPhase::Frozen, |reality| reality.container);
+            self.with_state(|state| state.observed).map_or(ContainerPhase::Frozen, |observed| observed.container);
         self.work.activity(now, container) == Activity::Working
     }
 
-    /// The current time; `None` after the module was dropped.
-    pub(super) fn now(&self) -> Option<Timestamp> {
-        self.inner.upgrade().map(|inner| inner.clock.now())
+    /// The current time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// A timestamp for the next wish: `now`, or 1 ms after the last wish when the clock was set back. Wishes are
@@ -292,10 +286,8 @@ impl Instance {
 
     /// Arms the reconciler's timer for the moment at which the idle timeout expires.
     pub(super) fn look_when_idle(&self) {
-        if let Some(inner) = self.inner.upgrade() {
-            let look_at = self.work.idle_since(inner.clock.now()).plus(self.policy().freeze_after);
-            self.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
-        }
+        let look_at = self.work.idle_since(self.clock.now()).plus(self.policy().freeze_after);
+        self.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
     }
 
     /// Changes the declared jobs and updates the work tally, under one lock: they count as work until the last of them
@@ -342,10 +334,10 @@ impl Instance {
     }
 
     /// Applies settings and upgrade progress that another process wrote. A change invalidates the observed state.
-    pub(super) fn take_terms(&self, terms: InstanceSettings, policy: SleepPolicy, upgrade: UpgradeProgress) {
+    pub(super) fn replace_settings(&self, settings: InstanceSettings, policy: SleepPolicy, upgrade: UpgradeProgress) {
         let changed = self.with_state(|state| {
-            let changed = state.terms != terms || state.upgrade != upgrade;
-            (state.terms, state.policy, state.upgrade) = (terms, policy, upgrade);
+            let changed = state.settings != settings || state.upgrade != upgrade;
+            (state.settings, state.policy, state.upgrade) = (settings, policy, upgrade);
             changed
         });
         if changed {
@@ -355,7 +347,7 @@ impl Instance {
 
     /// Invalidates the observed state, so that the reconciler observes the container before it decides.
     pub(super) fn forget_reality(&self) {
-        self.with_state(|state| state.reality = None);
+        self.with_state(|state| state.observed = None);
         self.look_at_ms.store(0, Ordering::SeqCst);
     }
 
@@ -364,7 +356,7 @@ impl Instance {
     pub fn is_awake(&self) -> bool {
         self.fact() == Fact::Awake
             && self.with_state(|state| {
-                state.reality.is_none_or(|r| r.container == (ContainerPhase::Running { ready: true }))
+                state.observed.is_none_or(|r| r.container == (ContainerPhase::Running { ready: true }))
             })
     }
 }

@@ -3,18 +3,16 @@
 
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use berth_containers::HostLoad;
+use berth_ground::clock::Timestamp;
+use tokio::sync::SemaphorePermit;
 
 use super::rules::{Fact, MemoryPressure};
 use super::{Instance, Instances};
-use crate::clock::Timestamp;
-use crate::containers::HostLoad;
 use crate::db::InstanceId;
 
 /// Polling interval of the host's load.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Memory pressure (PSI `some avg10`, in percent) from which instances are evicted.
-const PRESSURE_PERCENT: f64 = 10.0;
 /// Maximum number of evictions in one round: memory is freed with a delay, and may be more than estimated.
 const MOST_AT_ONCE: usize = 8;
 /// A frozen instance with less resident memory than this, in bytes, is not worth stopping.
@@ -25,13 +23,6 @@ const QUIET: Duration = Duration::from_secs(10);
 const ROOM_WITHIN: Duration = Duration::from_secs(10);
 const ROOM_LOOK: Duration = Duration::from_millis(250);
 
-/// The limits: concurrent starts, and memory to keep free.
-pub(super) struct MemoryReserve {
-    /// Tokio's semaphore is fair: starts are admitted in the order in which they were requested.
-    starts: Semaphore,
-    reserve_percent: u32,
-}
-
 /// A candidate for eviction.
 struct SleepCandidate {
     id: InstanceId,
@@ -39,23 +30,6 @@ struct SleepCandidate {
     awake: bool,
     /// Resident memory in bytes.
     memory: u64,
-}
-
-impl MemoryReserve {
-    pub(super) fn new(starts_at_once: u32, reserve_percent: u32) -> Self {
-        let starts = usize::try_from(starts_at_once).unwrap_or(Semaphore::MAX_PERMITS);
-        Self { starts: Semaphore::new(starts), reserve_percent }
-    }
-
-    /// The bytes missing to the reserve; zero when there is no pressure.
-    fn missing(&self, load: &HostLoad) -> u64 {
-        let reserve = load.memory_total / 100 * u64::from(self.reserve_percent);
-        let missing = reserve.saturating_sub(load.memory_available);
-        // Processes stall on memory although the reserve is free. One byte stands for "evict one instance"; the next
-        // round measures again.
-        let waits = load.memory_pressure.is_some_and(|percent| percent >= PRESSURE_PERCENT);
-        missing.max(u64::from(waits))
-    }
 }
 
 impl Instances {
@@ -184,23 +158,5 @@ mod tests {
     fn without_swap_they_stop_and_what_is_frozen_gives_way_too() {
         let some = vec![sleeper(1, 10, false, 100), sleeper(2, 20, true, 100), sleeper(3, 5, false, 1)];
         assert_eq!(chosen(1000, 0, some), [(1, MemoryPressure::Stop), (2, MemoryPressure::Stop)]);
-    }
-
-    #[test]
-    fn a_host_is_short_below_its_reserve_or_when_processes_wait() {
-        let memory = MemoryReserve::new(1, 10);
-        let load = |available, pressure| HostLoad {
-            memory_total: 1000,
-            memory_available: available,
-            swap_total: 0,
-            swap_free: 0,
-            memory_pressure: pressure,
-            containers: Vec::new(),
-        };
-        for (load, missing) in
-            [(load(500, None), 0), (load(100, Some(0.0)), 0), (load(40, Some(0.0)), 60), (load(500, Some(12.5)), 1)]
-        {
-            assert_eq!(memory.missing(&load), missing, "{load:?}");
-        }
     }
 }

@@ -6,14 +6,19 @@ mod deletion;
 mod in_flight;
 mod index;
 mod instance;
+mod instance_settings;
 mod memory_pressure;
+mod memory_reserve;
 mod ports;
+mod processor_sampling;
 mod processor_usage;
 mod readiness;
 mod reconciler;
+mod reconciler_state;
 mod registration;
 mod rules;
 mod settings;
+mod status;
 mod steps;
 mod store;
 mod upgrade;
@@ -21,30 +26,32 @@ mod wishes;
 mod work;
 mod work_tally;
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use berth_containers::{ContainerHost, SLOTS_PER_BRIDGE, Slot};
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+use berth_net::hosts::Hosts;
+pub use declared_jobs::MAX_JOBS;
 pub use deletion::MarkOutcome;
 pub use in_flight::{TrafficFlow, WorkInFlight};
 use index::InstanceIndex;
 pub use instance::Instance;
+pub use instance_settings::InstanceSettings;
 pub use ports::{MOST_PORTS, PortList};
 pub use rules::{Cause, Fact, STUCK_AFTER, SleepPolicy, WakeStage, Wish};
-use serde::Serialize;
-pub use settings::InstanceSettings;
+pub use status::{InstanceStatus, Transition};
 use store::NewInstance;
 pub use upgrade::UpgradeOutcome;
 pub use work::{DeclaredJob, LastWork, Work};
 pub use work_tally::{AwakeReport, OpenWork};
 
-use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, InstanceSize};
-use crate::containers::{ContainerHost, SLOTS_PER_BRIDGE, Slot};
 use crate::db::{AccountId, Db, InstanceId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
-use crate::hosts::Hosts;
 
 /// The instances module. Cheap to clone: clones share one cache of instances and one reconciler.
 #[derive(Clone)]
@@ -67,43 +74,25 @@ struct Inner {
     images: Vec<String>,
     /// Cache of every instance row. Callers that route requests read it and never the database.
     known: RwLock<InstanceIndex>,
-    rounds: reconciler::ReconcilerState,
+    /// Instances whose row could not be parsed at the start. They are served to nobody, and their containers are no
+    /// orphans.
+    set_aside: HashSet<InstanceId>,
+    rounds: reconciler_state::ReconcilerState,
     /// Upper limit on how long one declared job keeps an instance awake.
     job_limit: Duration,
     processors: processor_usage::ProcessorUsage,
-    memory: memory_pressure::MemoryReserve,
-}
-
-/// A snapshot of an instance's status. Pages show it; held requests wait for a change of it on a watch channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct InstanceStatus {
-    pub wish: Wish,
-    pub fact: Fact,
-    /// When the fact last changed.
-    pub since: Timestamp,
-    /// Why the fact last changed.
-    pub cause: Cause,
-    /// The last finished stage of the wake in progress.
-    pub stage: WakeStage,
-    /// The error message for the owner while the fact is [`Fact::Failed`].
-    pub failure: Option<String>,
-}
-
-/// A state transition: a change of fact with its one cause, as the history shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Transition {
-    pub at: Timestamp,
-    pub from: Fact,
-    pub to: Fact,
-    pub cause: Cause,
-    /// The last work in flight before the instance left the awake state; `None` for every other transition.
-    pub last: Option<LastWork>,
+    memory: memory_reserve::MemoryReserve,
 }
 
 impl Instances {
     /// Loads every instance row into the cache. No container is touched until [`Instances::begin`].
     pub async fn open(db: Db, clock: Clock, host: Arc<dyn ContainerHost>, config: &Config) -> Result<Self> {
         let containers = &config.containers;
+        let records = store::all(&db).await?;
+        let mut set_aside = store::ids(&db).await?;
+        for record in &records {
+            set_aside.remove(&record.id);
+        }
         let instances = Self(Arc::new(Inner {
             db,
             clock,
@@ -119,20 +108,21 @@ impl Instances {
             slots: u32::from(containers.bridges) * SLOTS_PER_BRIDGE,
             images: containers.images.clone(),
             known: RwLock::default(),
-            rounds: reconciler::ReconcilerState::default(),
+            set_aside,
+            rounds: reconciler_state::ReconcilerState::default(),
             job_limit: config.job_limit,
             processors: processor_usage::ProcessorUsage::new(config.busy_cpu_percent),
-            memory: memory_pressure::MemoryReserve::new(config.starts_at_once, config.memory_reserve_percent),
+            memory: memory_reserve::MemoryReserve::new(config.starts_at_once, config.memory_reserve_percent),
         }));
-        for record in store::all(&instances.0.db).await? {
+        for record in records {
             instances.learn(record);
         }
         instances.learn_jobs().await?;
         Ok(instances)
     }
 
-    /// Inserts a new instance row for `account` in the caller's transaction. Call [`Instances::load_committed`] after the
-    /// commit: the cache is filled only with committed rows.
+    /// Inserts a new instance row for `account` in the caller's transaction. Call [`Instances::load_committed`] after
+    /// the commit: the cache is filled only with committed rows.
     ///
     /// # Errors
     /// `Conflict` when no slot is free on this host's bridges.
@@ -158,7 +148,7 @@ impl Instances {
                 if record.asked.wish == Wish::Available {
                     instance.work.touch(record.asked.at);
                 }
-                instance.take_terms(record.terms.clone(), self.0.policy(&record.terms), record.upgrade);
+                instance.replace_settings(record.settings.clone(), self.0.policy(&record.settings), record.upgrade);
                 instance.take_ports(record.ports);
                 instance.take_wish(record.asked);
                 instance
@@ -174,7 +164,8 @@ impl Instances {
         for record in store::all(&self.0.db).await? {
             let known = self.by_id(record.id);
             let is_newer = |instance: Arc<Instance>| {
-                instance.with_state(|state| state.wished_at < Some(record.asked.at) || state.terms != record.terms)
+                instance
+                    .with_state(|state| state.wished_at < Some(record.asked.at) || state.settings != record.settings)
             };
             if known.is_none_or(is_newer) {
                 self.load_committed(record.id).await?;
@@ -264,22 +255,13 @@ impl Instances {
         // instance awake until the clock reaches it.
         record.active_at = record.active_at.min(self.0.clock.now());
         let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
-        let policy = self.0.policy(&record.terms);
-        let instance = Arc::new(Instance::from_record(record, policy, address, Arc::downgrade(&self.0)));
+        let policy = self.0.policy(&record.settings);
+        let instance = Arc::new(Instance::from_record(record, policy, address, self.0.clock.clone()));
         self.0.known.write().unwrap_or_else(PoisonError::into_inner).insert(&instance);
         instance
     }
 
     fn learn_token(&self, instance: &Arc<Instance>, hash: Vec<u8>) {
         self.0.known.write().unwrap_or_else(PoisonError::into_inner).replace_token(instance, hash);
-    }
-}
-
-impl InstanceStatus {
-    /// Whether the instance has been in a transient state for so long that an operator should investigate: see
-    /// [`STUCK_AFTER`].
-    #[must_use]
-    pub fn is_stuck(&self, now: Timestamp) -> bool {
-        self.fact.is_transient() && now.since(self.since) >= STUCK_AFTER
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::hosts::port_number;
+use berth_net::hosts::port_number;
 
 /// Maximum number of open ports of one instance. Each may need a certificate of its own.
 pub const MOST_PORTS: usize = 16;

@@ -7,20 +7,19 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_containers::{ContainerState, ObservedContainer, ObservedInstance};
+use berth_ground::clock::Timestamp;
 use futures_util::StreamExt as _;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::instance::InstanceState;
 use super::rules::{ContainerPhase, ContainerRenewal, Fact, ObservedState};
 use super::{Instance, Instances};
-use crate::clock::Timestamp;
-use crate::containers::{ContainerState, ObservedContainer, ObservedInstance};
 use crate::db::InstanceId;
 
 /// Interval of the full resync: every instance is compared with the state observed on the host, in case an event was
@@ -36,21 +35,6 @@ const WRONG_DATABASE: &str = "The database knows no instance, but some of this i
      BERTH_DATA_DIR the right one? To run a second installation, set BERTH_NETWORK.";
 /// How long startup and shutdown wait for instances in transient states.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The state of the loop: which instances are being driven, and which nudges are pending.
-#[derive(Default)]
-pub(super) struct ReconcilerState {
-    /// The instances that a task drives now; true when a nudge arrived meanwhile.
-    driving: Mutex<HashMap<InstanceId, bool>>,
-    /// Notified whenever a driver task ends.
-    quiet: Notify,
-    /// Set in the process that runs the loop. Other processes (the operator's commands) only write wishes.
-    begun: AtomicBool,
-    /// Orphans by the time of their first sighting.
-    orphans: Mutex<HashMap<InstanceId, Timestamp>>,
-    /// When the timers were last checked, to detect a clock that was set back.
-    looked_at_ms: AtomicI64,
-}
 
 impl Instances {
     /// Startup: compares every instance with the state observed on the host and brings each to rest before the server
@@ -68,7 +52,7 @@ impl Instances {
                 return Ok(());
             }
         };
-        anyhow::ensure!(seen.is_empty() || !self.all().is_empty(), "{WRONG_DATABASE}");
+        anyhow::ensure!(seen.is_empty() || !self.all().is_empty() || !self.0.set_aside.is_empty(), "{WRONG_DATABASE}");
         self.compare(&seen).await;
         self.settle_within_patience().await;
         Ok(())
@@ -185,8 +169,10 @@ impl Instances {
             let nothing = ObservedInstance { instance: instance.id, volume: false, container: None };
             let seen = there.get(&instance.id).copied().unwrap_or(&nothing);
             instance.with_state(|state| {
-                if state.container.as_deref() != container_id(seen) || state.reality != Some(reality(state, seen)) {
-                    state.reality = None;
+                if state.container.as_deref() != container_id(seen)
+                    || state.observed != Some(observed_state(state, seen))
+                {
+                    state.observed = None;
                 }
             });
             self.nudge(&instance);
@@ -198,7 +184,7 @@ impl Instances {
     /// activity.
     pub(super) fn note(&self, instance: &Arc<Instance>, seen: &ObservedInstance) -> ObservedState {
         let now = self.0.clock.now();
-        let reality = instance.with_state(|state| {
+        let observed = instance.with_state(|state| {
             if !std::mem::replace(&mut state.looked, true) && is_running(seen) {
                 // Which connections were open when the last process ended is unknown, so startup counts as activity.
                 instance.work.touch(now);
@@ -208,16 +194,17 @@ impl Instances {
             state.ready &= state.container.as_deref() == container_id(seen) && !stopped;
             state.container = container_id(seen).map(Arc::from);
             state.image_id = seen.container.as_ref().map(|c| c.image_id.clone());
-            *state.reality.insert(reality(state, seen))
+            *state.observed.insert(observed_state(state, seen))
         });
-        if instance.fact() == Fact::Awake && matches!(reality.container, ContainerPhase::Stopped | ContainerPhase::None)
+        if instance.fact() == Fact::Awake
+            && matches!(observed.container, ContainerPhase::Stopped | ContainerPhase::None)
         {
             // Backdated past the stop timeout: otherwise the last activity would start a crashed program again at once,
             // in a loop.
             instance.work.forget_after(now.minus(instance.policy().stop_after));
             tracing::warn!(instance.id = %instance.id, handle = %instance.handle, exit = ?seen.container.as_ref().and_then(|c| c.exit), "an instance ended by itself");
         }
-        reality
+        observed
     }
 
     fn look_at_due(&self) {
@@ -268,6 +255,7 @@ impl Instances {
         let unknown: HashSet<InstanceId> = seen
             .iter()
             .filter(|s| s.container.is_some() && self.by_id(s.instance).is_none())
+            .filter(|s| !self.0.set_aside.contains(&s.instance))
             .map(|s| s.instance)
             .collect();
         // Containers found while the database is empty belong to another database: they never become due for removal,
@@ -322,7 +310,7 @@ fn is_running(seen: &ObservedInstance) -> bool {
 }
 
 /// Reduces an observation to the state that [`super::rules::decide`] needs.
-fn reality(state: &InstanceState, seen: &ObservedInstance) -> ObservedState {
+fn observed_state(state: &InstanceState, seen: &ObservedInstance) -> ObservedState {
     let known = |found: &ObservedContainer| {
         state.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex::encode(hash))
     };
@@ -347,9 +335,9 @@ pub(super) fn renewal(state: &InstanceState, found: &ObservedContainer) -> Conta
     if refused == Some(&found.image_id) && before.is_some_and(|before| *before != found.image_id) {
         return ContainerRenewal::RollBack;
     }
-    let changed = !found.current || found.image != state.terms.image || found.size != state.terms.size;
+    let changed = !found.current || found.image != state.settings.image || found.size != state.settings.size;
     // An image that did not become ready is not tried again, unless another image was requested since.
-    if !changed || (found.image == state.terms.image && refused == Some(&found.newest_image_id)) {
+    if !changed || (found.image == state.settings.image && refused == Some(&found.newest_image_id)) {
         ContainerRenewal::Current
     } else if found.made_at < upgrade.renew_at {
         ContainerRenewal::Now

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 
 use super::Instances;
-use crate::clock::Timestamp;
 use crate::db::Tx;
-use crate::error::Result;
 use crate::modules::{DeletedAccount, GaugeFamily, Module};
 
 #[async_trait]

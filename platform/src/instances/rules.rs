@@ -176,12 +176,12 @@ pub enum NextStep {
 /// ```
 ///
 /// A stopped container that is not current is replaced before it starts (Upgrade); if the new one does not become
-/// ready, the previous one is restored (RollBack). An instance unused for longer than `remove_after` loses its container
-/// and keeps its volume.
+/// ready, the previous one is restored (RollBack). An instance unused for longer than `remove_after` loses its
+/// container and keeps its volume.
 #[must_use]
-pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: SleepPolicy) -> NextStep {
-    let must_renew = reality.renewal == ContainerRenewal::Now;
-    match (wish, sleep_depth(wish, activity, policy), reality.container) {
+pub fn decide(wish: Wish, observed: ObservedState, activity: Activity, policy: SleepPolicy) -> NextStep {
+    let must_renew = observed.renewal == ContainerRenewal::Now;
+    match (wish, sleep_depth(wish, activity, policy), observed.container) {
         (Wish::Removed, _, ContainerPhase::None) => NextStep::Rest(None),
         (Wish::Removed, ..) => NextStep::RemoveContainer,
 
@@ -194,15 +194,15 @@ pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: Sl
             NextStep::Stop
         }
         (_, SleepDepth::Awake, ContainerPhase::Stopped | ContainerPhase::Running { ready: false })
-            if reality.renewal == ContainerRenewal::RollBack =>
+            if observed.renewal == ContainerRenewal::RollBack =>
         {
             NextStep::RollBack
         }
-        (_, SleepDepth::Awake, ContainerPhase::Stopped) if reality.renewal != ContainerRenewal::Current => {
+        (_, SleepDepth::Awake, ContainerPhase::Stopped) if observed.renewal != ContainerRenewal::Current => {
             NextStep::Upgrade
         }
 
-        (_, SleepDepth::Awake, ContainerPhase::None) if !reality.volume => NextStep::MakeVolume,
+        (_, SleepDepth::Awake, ContainerPhase::None) if !observed.volume => NextStep::MakeVolume,
         (_, SleepDepth::Awake, ContainerPhase::None | ContainerPhase::Outdated { .. }) => NextStep::MakeContainer,
         (_, SleepDepth::Awake, ContainerPhase::Stopped) => NextStep::Start,
         (_, SleepDepth::Awake, ContainerPhase::Frozen) => NextStep::Thaw,

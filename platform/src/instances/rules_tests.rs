@@ -115,8 +115,8 @@ fn the_table() {
         ("removal takes the container", Wish::Removed, true, READY, Activity::Working, NextStep::RemoveContainer),
         ("and keeps the volume", Wish::Removed, true, ContainerPhase::None, FRESH, NextStep::Rest(None)),
     ] {
-        let reality = ObservedState { volume, container, renewal: ContainerRenewal::Current };
-        assert_eq!(decide(wish, reality, activity, POLICY), step, "{sentence}");
+        let observed = ObservedState { volume, container, renewal: ContainerRenewal::Current };
+        assert_eq!(decide(wish, observed, activity, POLICY), step, "{sentence}");
     }
 }
 
@@ -164,8 +164,8 @@ fn the_table_of_upgrades() {
             NextStep::Rest(Some(Duration::from_secs(86100))),
         ),
     ] {
-        let reality = ObservedState { volume: true, container, renewal };
-        assert_eq!(decide(Wish::Available, reality, activity, POLICY), step, "{sentence}");
+        let observed = ObservedState { volume: true, container, renewal };
+        assert_eq!(decide(Wish::Available, observed, activity, POLICY), step, "{sentence}");
     }
 }
 
@@ -173,14 +173,14 @@ fn the_table_of_upgrades() {
 fn squeezed_it_sleeps_at_once_unless_it_works() {
     let awake = ObservedState { volume: true, container: READY, renewal: ContainerRenewal::Current };
     let frozen = ObservedState { container: ContainerPhase::Frozen, ..awake };
-    for (reality, pressure, activity, step) in [
+    for (observed, pressure, activity, step) in [
         (awake, MemoryPressure::Freeze, FRESH, NextStep::Freeze),
         (awake, MemoryPressure::Stop, FRESH, NextStep::Stop),
         (frozen, MemoryPressure::Stop, FRESH, NextStep::Stop),
         (awake, MemoryPressure::Stop, Activity::Working, NextStep::Rest(None)),
     ] {
         let policy = POLICY.under_pressure(Some(pressure));
-        assert_eq!(decide(Wish::Available, reality, activity, policy), step, "{pressure:?} {activity:?}");
+        assert_eq!(decide(Wish::Available, observed, activity, policy), step, "{pressure:?} {activity:?}");
     }
 }
 
@@ -224,13 +224,17 @@ fn activities() -> impl Strategy<Value = Activity> {
 }
 
 /// The observed state after a successful step.
-fn after(step: NextStep, reality: ObservedState) -> ObservedState {
+fn after(step: NextStep, observed: ObservedState) -> ObservedState {
     let container = match step {
-        NextStep::MakeVolume => return ObservedState { volume: true, ..reality },
+        NextStep::MakeVolume => return ObservedState { volume: true, ..observed },
         NextStep::MakeContainer | NextStep::Upgrade | NextStep::RollBack => {
-            return ObservedState { container: ContainerPhase::Stopped, renewal: ContainerRenewal::Current, ..reality };
+            return ObservedState {
+                container: ContainerPhase::Stopped,
+                renewal: ContainerRenewal::Current,
+                ..observed
+            };
         }
-        NextStep::Stop if matches!(reality.container, ContainerPhase::Outdated { .. }) => {
+        NextStep::Stop if matches!(observed.container, ContainerPhase::Outdated { .. }) => {
             ContainerPhase::Outdated { stopped: true }
         }
         NextStep::Stop => ContainerPhase::Stopped,
@@ -239,45 +243,45 @@ fn after(step: NextStep, reality: ObservedState) -> ObservedState {
         NextStep::AwaitReady => READY,
         NextStep::Freeze => ContainerPhase::Frozen,
         NextStep::RemoveContainer => ContainerPhase::None,
-        NextStep::Rest(_) => reality.container,
+        NextStep::Rest(_) => observed.container,
     };
-    ObservedState { container, ..reality }
+    ObservedState { container, ..observed }
 }
 
 proptest! {
     #[test]
-    fn a_few_steps_always_end_in_rest(wish in wishes(), mut reality in realities(), activity in activities()) {
+    fn a_few_steps_always_end_in_rest(wish in wishes(), mut observed in realities(), activity in activities()) {
         for _ in 0..7 {
-            match decide(wish, reality, activity, POLICY) {
+            match decide(wish, observed, activity, POLICY) {
                 NextStep::Rest(_) => return Ok(()),
-                step => reality = after(step, reality),
+                step => observed = after(step, observed),
             }
         }
-        prop_assert!(false, "still busy after seven steps: {reality:?}");
+        prop_assert!(false, "still busy after seven steps: {observed:?}");
     }
 
     #[test]
-    fn from_everywhere_stopped_is_reached(mut reality in realities(), activity in activities()) {
+    fn from_everywhere_stopped_is_reached(mut observed in realities(), activity in activities()) {
         for _ in 0..2 {
-            reality = after(decide(Wish::Stopped, reality, activity, POLICY), reality);
+            observed = after(decide(Wish::Stopped, observed, activity, POLICY), observed);
         }
         let asleep = !matches!(
-            reality.container,
+            observed.container,
             ContainerPhase::Frozen | ContainerPhase::Running { .. } | ContainerPhase::Outdated { stopped: false }
         );
         prop_assert!(asleep);
     }
 
     #[test]
-    fn work_in_flight_never_sleeps_by_itself(mut reality in realities()) {
+    fn work_in_flight_never_sleeps_by_itself(mut observed in realities()) {
         for _ in 0..7 {
-            let step = decide(Wish::Available, reality, Activity::Working, POLICY);
+            let step = decide(Wish::Available, observed, Activity::Working, POLICY);
             // A frozen container with a requested renewal stops first; no work is in flight in it.
-            let sleeps = reality.container == ContainerPhase::Frozen && reality.renewal == ContainerRenewal::Now;
+            let sleeps = observed.container == ContainerPhase::Frozen && observed.renewal == ContainerRenewal::Now;
             prop_assert!(sleeps || !matches!(step, NextStep::Freeze | NextStep::Stop | NextStep::RemoveContainer));
-            reality = after(step, reality);
+            observed = after(step, observed);
         }
-        prop_assert_eq!(reality.container, READY);
+        prop_assert_eq!(observed.container, READY);
     }
 }
 

@@ -1,36 +1,21 @@
 //! Instance settings: image, size and idle timeouts (set by the operator) and open ports (set by the owner).
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde::Serialize;
+use berth_ground::error::{Error, Result};
 
 use super::rules::SleepPolicy;
-use super::{Inner, Instance, Instances, PortList, store};
-use crate::error::{Error, Result};
-
-/// The settings of an instance that the operator may change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct InstanceSettings {
-    /// The name of one of the allowed images.
-    pub image: String,
-    /// The name of one of the sizes.
-    pub size: String,
-    /// These three override the idle timeouts of the size; `None`: the size's applies.
-    pub freeze_after: Option<Duration>,
-    pub stop_after: Option<Duration>,
-    pub remove_after: Option<Duration>,
-}
+use super::{Inner, Instance, InstanceSettings, Instances, PortList, store};
 
 impl Instances {
     /// Replaces the settings. A new image or size applies at the next start, new idle timeouts at once.
     ///
     /// # Errors
     /// `Invalid` for an unknown image or size, or for idle timeouts that do not increase from freezing to removal.
-    pub async fn set_terms(&self, instance: &Arc<Instance>, terms: InstanceSettings) -> Result<()> {
-        self.0.check(&terms)?;
+    pub async fn set_settings(&self, instance: &Arc<Instance>, settings: InstanceSettings) -> Result<()> {
+        self.0.check(&settings)?;
         let tx = self.0.db.begin().await?;
-        if !store::set_terms(&tx, instance.id, &terms).await? {
+        if !store::set_settings(&tx, instance.id, &settings).await? {
             return Err(Error::NotFound);
         }
         // The cache is refreshed from the committed row, as after a change by another process: one path for both.
@@ -60,16 +45,16 @@ impl Instances {
 
 impl Inner {
     /// Validates settings.
-    fn check(&self, terms: &InstanceSettings) -> Result<()> {
+    fn check(&self, settings: &InstanceSettings) -> Result<()> {
         let invalid = |field, message| Err(Error::Invalid { field, message });
-        if !self.images.contains(&terms.image) {
+        if !self.images.contains(&settings.image) {
             return invalid("image", format!("The images of this server are: {}.", self.images.join(", ")));
         }
-        if !self.sizes.iter().any(|size| size.name == terms.size) {
+        if !self.sizes.iter().any(|size| size.name == settings.size) {
             let names: Vec<_> = self.sizes.iter().map(|size| size.name.as_str()).collect();
             return invalid("size", format!("The sizes of this server are: {}.", names.join(", ")));
         }
-        let policy = self.policy(terms);
+        let policy = self.policy(settings);
         if policy.freeze_after.is_zero() || policy.stop_after <= policy.freeze_after {
             return invalid("stop_after", "An instance is frozen first and stopped later.".into());
         }
@@ -81,12 +66,12 @@ impl Inner {
 
     /// The sleep policy of these settings. A size that was removed from the configuration falls back to the default
     /// size.
-    pub(super) fn policy(&self, terms: &InstanceSettings) -> SleepPolicy {
-        let size = self.sizes.iter().find(|size| size.name == terms.size).unwrap_or(&self.sizes[0]);
+    pub(super) fn policy(&self, settings: &InstanceSettings) -> SleepPolicy {
+        let size = self.sizes.iter().find(|size| size.name == settings.size).unwrap_or(&self.sizes[0]);
         SleepPolicy {
-            freeze_after: terms.freeze_after.unwrap_or(size.freeze_after),
-            stop_after: terms.stop_after.unwrap_or(size.stop_after),
-            remove_after: terms.remove_after.unwrap_or(size.remove_after),
+            freeze_after: settings.freeze_after.unwrap_or(size.freeze_after),
+            stop_after: settings.stop_after.unwrap_or(size.stop_after),
+            remove_after: settings.remove_after.unwrap_or(size.remove_after),
         }
     }
 }

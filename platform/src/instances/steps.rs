@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use berth_containers::{ContainerSpec, HostError};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
+use berth_ground::secrets::Token;
+
 use super::rules::{
     self, Cause, ContainerPhase, ContainerRenewal, Fact, NextStep, ObservedState, WakeStage, Wish, decide,
 };
 use super::store::{FactRecord, UpgradeProgress};
 use super::{Instance, InstanceSettings, Instances, readiness, store};
-use crate::clock::Timestamp;
-use crate::containers::{ContainerSpec, HostError};
-use crate::error::Error;
-use crate::secrets::Token;
 
 /// Maximum number of steps in one pass, more than any path of [`decide`] needs. It prevents a livelock when the
 /// observed state changes faster than steps can follow.
@@ -57,16 +58,16 @@ impl Instances {
 
     /// Takes one step; `false` when the instance is at rest.
     async fn step(&self, instance: &Arc<Instance>) -> Result<bool, StepFailure> {
-        let reality = match instance.with_state(|state| state.reality) {
-            Some(reality) => reality,
+        let observed = match instance.with_state(|state| state.observed) {
+            Some(observed) => observed,
             None => self.look(instance).await?,
         };
         // The timer is cleared before the activity is read: work that ends afterwards sets the timer itself, and that
         // must not be overwritten.
         instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
-        let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now(), reality.container));
-        let step = decide(wish, reality, activity, instance.policy().under_pressure(instance.pressure()));
-        let cause = self.cause(instance, step, reality);
+        let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now(), observed.container));
+        let step = decide(wish, observed, activity, instance.policy().under_pressure(instance.pressure()));
+        let cause = self.cause(instance, step, observed);
         if let Some(fact) = under_way(step) {
             self.show(instance, fact, cause, stage_before(step));
         }
@@ -78,12 +79,12 @@ impl Instances {
         if !matches!(step, NextStep::Rest(_)) {
             // The step's effect is unknown until it succeeds: after a failure or a panic the container is observed
             // again.
-            instance.with_state(|state| state.reality = None);
+            instance.with_state(|state| state.observed = None);
         }
         let container = match step {
             NextStep::MakeVolume => {
-                self.0.host.ensure_volume(instance.id, &instance.terms().size).await?;
-                reality.container
+                self.0.host.ensure_volume(instance.id, &instance.settings().size).await?;
+                observed.container
             }
             NextStep::MakeContainer => {
                 self.make_container(instance).await?;
@@ -116,7 +117,7 @@ impl Instances {
             }
             NextStep::Stop => {
                 self.0.host.stop(instance.id).await?;
-                match reality.container {
+                match observed.container {
                     ContainerPhase::Outdated { .. } => ContainerPhase::Outdated { stopped: true },
                     _ => ContainerPhase::Stopped,
                 }
@@ -130,23 +131,23 @@ impl Instances {
                 if let Some(wait) = until {
                     instance.look_at_ms.fetch_min(self.0.clock.now().plus(wait).0, Ordering::SeqCst);
                 }
-                if reality.container == (ContainerPhase::Running { ready: true }) {
+                if observed.container == (ContainerPhase::Running { ready: true }) {
                     self.end_upgrade(instance).await?;
                 }
-                self.settle(instance, wish, reality).await?;
+                self.settle(instance, wish, observed).await?;
                 return Ok(false);
             }
         };
-        let volume = reality.volume || step == NextStep::MakeVolume;
+        let volume = observed.volume || step == NextStep::MakeVolume;
         instance.with_state(|state| {
-            state.reality = Some(ObservedState { volume, container, ..reality });
+            state.observed = Some(ObservedState { volume, container, ..observed });
             state.ready = container == (ContainerPhase::Running { ready: true })
                 || (state.ready && container == ContainerPhase::Frozen);
         });
         if let ContainerPhase::Running { ready: true } = container {
             // Waiters are notified before the fact is persisted, so a wake does not wait for the disk. After a crash in
             // between, startup observes the container.
-            self.show(instance, Fact::Awake, self.cause(instance, step, reality), WakeStage::Ready);
+            self.show(instance, Fact::Awake, self.cause(instance, step, observed), WakeStage::Ready);
         }
         Ok(true)
     }
@@ -178,7 +179,7 @@ impl Instances {
         tx.commit().await?;
         instance.with_state(|state| state.upgrade = upgrade);
         self.learn_token(instance, token.hash());
-        let InstanceSettings { image, size, .. } = instance.terms();
+        let InstanceSettings { image, size, .. } = instance.settings();
         let spec = ContainerSpec {
             instance: instance.id,
             slot: instance.slot,
@@ -223,10 +224,10 @@ impl Instances {
     }
 
     /// Publishes the fact at rest, and persists it if it differs from the last persisted one.
-    async fn settle(&self, instance: &Arc<Instance>, wish: Wish, reality: ObservedState) -> Result<(), StepFailure> {
-        let fact = at_rest(wish, reality);
+    async fn settle(&self, instance: &Arc<Instance>, wish: Wish, observed: ObservedState) -> Result<(), StepFailure> {
+        let fact = at_rest(wish, observed);
         // Declared jobs end with their container, whether the platform stopped it or it ended by itself.
-        if !matches!(reality.container, ContainerPhase::Running { .. } | ContainerPhase::Frozen) {
+        if !matches!(observed.container, ContainerPhase::Running { .. } | ContainerPhase::Frozen) {
             self.forget_jobs(instance).await?;
         }
         let from = self.written(instance);
@@ -247,7 +248,7 @@ impl Instances {
 
     async fn fail(&self, instance: &Arc<Instance>, failure: StepFailure) {
         let failures = instance.with_state(|state| {
-            state.reality = None;
+            state.observed = None;
             state.failures += 1;
             state.failures
         });
@@ -322,12 +323,12 @@ impl Instances {
     }
 
     /// The cause to report for this step.
-    fn cause(&self, instance: &Arc<Instance>, step: NextStep, reality: ObservedState) -> Cause {
+    fn cause(&self, instance: &Arc<Instance>, step: NextStep, observed: ObservedState) -> Cause {
         let asked = instance.with_state(|state| state.cause).unwrap_or(Cause::FoundSo);
         let under_pressure = instance.pressure().is_some() && instance.wish() == Wish::Available;
         match (step, instance.wish()) {
             (NextStep::Upgrade | NextStep::RollBack, _) => Cause::Upgrade,
-            (NextStep::Stop, Wish::Available) if reality.renewal == ContainerRenewal::Now => Cause::Upgrade,
+            (NextStep::Stop, Wish::Available) if observed.renewal == ContainerRenewal::Now => Cause::Upgrade,
             (NextStep::Freeze | NextStep::Stop, _) if under_pressure => Cause::Pressure,
             (NextStep::RemoveContainer, wish) if wish != Wish::Removed => Cause::Idle,
             (NextStep::Freeze | NextStep::Stop, Wish::Available) => Cause::Idle,
@@ -379,8 +380,8 @@ fn stage_before(step: NextStep) -> WakeStage {
     }
 }
 
-fn at_rest(wish: Wish, reality: ObservedState) -> Fact {
-    match (wish, reality.container) {
+fn at_rest(wish: Wish, observed: ObservedState) -> Fact {
+    match (wish, observed.container) {
         (Wish::Removed, ContainerPhase::None) => Fact::Removed,
         (_, ContainerPhase::None) => Fact::Absent,
         (_, ContainerPhase::Outdated { .. } | ContainerPhase::Stopped) => Fact::Stopped,

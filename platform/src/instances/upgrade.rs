@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
+use berth_containers::{ContainerState, HostError, ObservedInstance};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
+
 use super::reconciler::renewal;
 use super::rules::{ContainerRenewal, Fact};
 use super::steps::StepFailure;
 use super::store::{self, UpgradeProgress};
 use super::{Instance, Instances};
-use crate::clock::Timestamp;
-use crate::containers::{ContainerState, HostError, ObservedInstance};
 use crate::db::InstanceId;
-use crate::error::Error;
 
 /// The outcome of an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,9 +54,10 @@ impl Instances {
             return Ok(UpgradeOutcome::Failed(record.failure.unwrap_or_default()));
         }
         let seen = self.0.host.inspect(id).await.map_err(|error| Error::Internal(error.into()))?;
-        let (terms, is_at_rest) = (&record.terms, record.fact == Fact::Awake && record.upgrade.image_before.is_none());
+        let (settings, is_at_rest) =
+            (&record.settings, record.fact == Fact::Awake && record.upgrade.image_before.is_none());
         let Some(found) = seen.container.filter(|_| is_at_rest) else { return Ok(UpgradeOutcome::UnderWay) };
-        Ok(if found.current && found.image == terms.image && found.size == terms.size {
+        Ok(if found.current && found.image == settings.image && found.size == settings.size {
             UpgradeOutcome::Done
         } else if found.made_at >= asked_at {
             UpgradeOutcome::RolledBack
@@ -95,7 +97,7 @@ impl Instances {
             return false;
         };
         tracing::warn!(instance.id = %instance.id, handle = %instance.handle, image, before, ?failure, "a newer container did not become ready; rolling back");
-        instance.with_state(|state| state.reality = None);
+        instance.with_state(|state| state.observed = None);
         let refused = self.write_upgrade(instance, UpgradeProgress { image_refused: image, ..upgrade }).await;
         refused.is_ok()
     }

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use berth_ground::error::{Error, Result};
+
 use super::rules::{Cause, Wish};
 use super::store::{self, WishRecord};
 use super::{Instance, Instances};
 use crate::db::{AccountId, InstanceId, Tx};
-use crate::error::{Error, Result};
 
 impl Instances {
     /// Sets the wish to available and counts as activity. A visit to an instance that is already wished available

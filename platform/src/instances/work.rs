@@ -1,8 +1,7 @@
 //! The kinds of work that keep an instance awake.
 
+use berth_ground::clock::Timestamp;
 use serde::{Deserialize, Serialize};
-
-use crate::clock::Timestamp;
 
 /// A kind of work in flight. Some kinds keep an instance awake for as long as they exist, others only while bytes move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

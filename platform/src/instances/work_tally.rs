@@ -8,11 +8,11 @@
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use berth_ground::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{Activity, ContainerPhase, SleepPolicy};
 use super::work::{ALL, DeclaredJob, KINDS, LastWork, Work};
-use crate::clock::Timestamp;
 
 /// Work of one kind that is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

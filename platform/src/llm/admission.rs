@@ -19,21 +19,22 @@ use super::incoming::key_affinity;
 use super::provider_call::{ProviderCall, ResponseMode};
 use super::providers::ProviderRequest;
 use super::proxy_error::ProxyError;
+use super::quota_proxy::QuotaProxy;
+use super::routed_call::RoutedCall;
 use super::upstream_path::UpstreamPath;
-use super::{QuotaProxy, RoutedCall};
 use crate::quota::{Hold, Refusal};
 
 /// The largest response to a token count, in bytes; it is one number.
 const MAX_COUNT_RESPONSE: usize = 4096;
 
 /// The result of an admission.
-pub(super) struct Admission {
+pub(super) struct ModelAdmission {
     pub hold: Hold,
     /// The lowered output limit in tokens. `None` where it was not lowered.
     pub shortened_to: Option<u64>,
 }
 
-impl Admission {
+impl ModelAdmission {
     fn unchanged(hold: Hold) -> Self {
         Self { hold, shortened_to: None }
     }
@@ -56,9 +57,9 @@ impl QuotaProxy {
         call: &RoutedCall,
         demand: Demand,
         clamp: Clamp,
-    ) -> Result<Admission, ProxyError> {
+    ) -> Result<ModelAdmission, ProxyError> {
         match self.app.quota.admit(call.incoming.with_demand(demand)).await {
-            Ok(hold) => Ok(Admission::unchanged(hold)),
+            Ok(hold) => Ok(ModelAdmission::unchanged(hold)),
             // Boxed, because the state of this rare path would otherwise enlarge the future of every call.
             Err(refusal) if refusal.leaves_room() => Box::pin(self.make_fit(call, clamp, refusal)).await,
             Err(refusal) => Err(ProxyError::Refused(refusal)),
@@ -66,7 +67,7 @@ impl QuotaProxy {
     }
 
     /// Retries an admission that was refused by the bytes, with a smaller bound or a shorter answer.
-    async fn make_fit(&self, call: &RoutedCall, clamp: Clamp, refusal: Refusal) -> Result<Admission, ProxyError> {
+    async fn make_fit(&self, call: &RoutedCall, clamp: Clamp, refusal: Refusal) -> Result<ModelAdmission, ProxyError> {
         let body = &call.incoming.body.bytes;
         // The demand was moved into the refused attempt. Parsing the body again is rare, and cheaper than a copy for
         // each call.
@@ -88,11 +89,11 @@ impl QuotaProxy {
                         ProxyError::Refused(refusal)
                     }
                 })?;
-                Ok(Admission { hold, shortened_to })
+                Ok(ModelAdmission { hold, shortened_to })
             }
             (Some(by_count), None) => {
                 let admitted = self.app.quota.admit(call.incoming.with_demand(by_count)).await;
-                admitted.map(Admission::unchanged).map_err(ProxyError::Refused)
+                admitted.map(ModelAdmission::unchanged).map_err(ProxyError::Refused)
             }
             (None, None) => Err(ProxyError::Refused(refusal)),
         }

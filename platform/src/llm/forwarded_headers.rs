@@ -2,8 +2,7 @@
 //! instance.
 
 use axum::http::{HeaderMap, HeaderValue};
-
-use crate::hop_by_hop;
+use berth_net::hop_by_hop;
 
 /// The request headers that are forwarded. An allow list, so that neither the tenant and its network nor unknown
 /// The request headers that are forwarded. An allow list, so that neither identity nor network of the tenant nor

@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, Method, Uri, header};
 use berth_providers::Demand;
 use berth_providers::request::RequestError;
 
-use super::QuotaProxy;
 use super::forwarding::CallGuards;
 use super::intake_limits::BufferedBody;
 use super::proxy_error::ProxyError;
+use super::quota_proxy::QuotaProxy;
 use crate::http::instance_token::authenticate;
 use crate::instances::{Instance, Work};
 use crate::quota::BudgetCall;

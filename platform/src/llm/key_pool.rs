@@ -61,7 +61,7 @@ impl ApiKeyPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Clock, Timestamp};
+    use berth_ground::clock::{Clock, Timestamp};
 
     #[test]
     fn a_caller_keeps_its_key_until_that_cools_down_and_gets_it_back() {

@@ -2,6 +2,7 @@
 //! are allowed.
 
 use axum::http::{Method, Uri};
+use berth_ground::money::Nanodollars;
 use berth_providers::request::RequestError;
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice};
 
@@ -63,7 +64,8 @@ fn may_be_in_a_query(byte: u8) -> bool {
 /// The priced bytes of a request body. `None` for a call without a price per byte.
 #[must_use]
 pub fn charged_bytes(call: &MeteredCall, body: &[u8]) -> Option<u64> {
-    (call.dollars_per_million_bytes.nanodollars > 0).then(|| u64::try_from(body.len()).unwrap_or(u64::MAX))
+    (call.dollars_per_million_bytes.nanodollars > Nanodollars::ZERO)
+        .then(|| u64::try_from(body.len()).unwrap_or(u64::MAX))
 }
 
 /// The demand of a call. Where bytes have a price, they are counted as tokens: the sent bytes as input, and the largest

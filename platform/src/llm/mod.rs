@@ -23,8 +23,10 @@ mod provider_call;
 mod provider_endpoint;
 mod providers;
 mod proxy_error;
+mod quota_proxy;
 mod rate_limit_headers;
 mod refusal_shape;
+mod routed_call;
 mod timeouts;
 mod upstream_path;
 
@@ -42,7 +44,7 @@ use berth_providers::{Api, Provider, ServiceTier, WireFormat};
 use crate::app::App;
 use crate::own_keys::CallKey;
 use crate::quota::Hold;
-use admission::Admission;
+use admission::ModelAdmission;
 use drain::DrainLimit;
 use forwarding::AdmittedCall;
 use incoming::{IncomingCall, key_affinity};
@@ -50,18 +52,10 @@ use intake_limits::{BufferedBody, IntakeLimits};
 use provider_call::ResponseMode;
 use providers::{ProviderDirectory, ProviderRequest};
 use proxy_error::ProxyError;
+use quota_proxy::QuotaProxy;
+use routed_call::{Delivery, RoutedCall};
 pub use timeouts::ProxyTimeouts;
 use upstream_path::UpstreamPath;
-
-/// The state of the proxy's handlers.
-struct QuotaProxy {
-    app: App,
-    providers: ProviderDirectory,
-    intake: IntakeLimits,
-    drains: DrainLimit,
-    /// The service tier of an OpenAI call that does not name one.
-    default_tier: ServiceTier,
-}
 
 /// The proxy's routes. They have to be served with `server::serve`, which provides the peer address and sets
 /// TCP_NODELAY.
@@ -139,40 +133,6 @@ async fn not_found(State(proxy): State<Arc<QuotaProxy>>, request: Request) -> Re
     proxy.respond(proxy.wire_format_at(request.uri().path()), Err(ProxyError::NoSuchPath { path }))
 }
 
-/// A received call with its destination.
-struct RoutedCall {
-    api: Api,
-    /// The provider's name.
-    provider: String,
-    path: UpstreamPath,
-    incoming: IncomingCall,
-}
-
-impl RoutedCall {
-    /// Replaces the body if `body` is given.
-    fn replace_body(&mut self, body: Option<Vec<u8>>) {
-        if let Some(body) = body {
-            self.incoming.body.bytes = body.into();
-        }
-    }
-}
-
-/// How a response is delivered to the client.
-#[derive(Clone, Copy)]
-struct Delivery {
-    mode: ResponseMode,
-    /// Whether the usage figures of the stream are removed.
-    hide_usage: bool,
-}
-
-impl Delivery {
-    const WHOLE: Self = Self { mode: ResponseMode::Whole, hide_usage: false };
-
-    fn streamed(body_with_usage: Option<&Vec<u8>>) -> Self {
-        Self { mode: ResponseMode::Streamed, hide_usage: body_with_usage.is_some() }
-    }
-}
-
 impl QuotaProxy {
     async fn call_model(&self, api: Api, peer: SocketAddr, request: Request) -> Result<Response, ProxyError> {
         // Checked before the body is read: the route matches any provider, also one with another wire format.
@@ -193,7 +153,7 @@ impl QuotaProxy {
         // The parser knows only the wire format. A configured provider has its own name and prices.
         demand.provider = Provider::named(&call.provider);
         let clamp = clamp::requested(&call.incoming.headers).map_err(ProxyError::InvalidRequest)?;
-        let Admission { hold, shortened_to } = self.admit_model(&call, demand, clamp).await?;
+        let ModelAdmission { hold, shortened_to } = self.admit_model(&call, demand, clamp).await?;
         if !hold.takes_long_context() {
             forwarded_headers::remove_long_context(&mut call.incoming.headers);
         }

@@ -8,7 +8,8 @@ use berth_providers::request::{self, OwnKeyRequest};
 
 use super::incoming::agent;
 use super::proxy_error::ProxyError;
-use super::{Delivery, QuotaProxy, RoutedCall};
+use super::quota_proxy::QuotaProxy;
+use super::routed_call::{Delivery, RoutedCall};
 use crate::own_keys::CallKey;
 use crate::quota::OwnKeyCall;
 

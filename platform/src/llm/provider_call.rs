@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, StatusCode};
+use berth_ground::clock::Clock;
 use berth_providers::UsageReport;
 use bytes::Bytes;
 use reqwest::Url;
 
 use super::clients::ThreadClients;
 use super::forwarded_headers;
-use super::provider_endpoint::{KeyOwner, ProviderEndpoint};
+use super::provider_endpoint::{KeySource, ProviderEndpoint};
 use super::proxy_error::ProxyError;
 use super::timeouts::ProxyTimeouts;
-use crate::clock::Clock;
 use crate::quota::CallOutcome;
 
 /// The cooldown of a key that the provider does not know: it will not become valid soon.
@@ -108,9 +108,9 @@ impl ProviderCall {
     /// The response headers that go on to the instance.
     #[must_use]
     pub fn returned_headers(&self, headers: HeaderMap) -> HeaderMap {
-        match self.endpoint.key_owner {
-            KeyOwner::Caller => forwarded_headers::to_key_owner(headers),
-            KeyOwner::Platform => forwarded_headers::to_instance(headers),
+        match self.endpoint.key_source {
+            KeySource::Caller => forwarded_headers::to_key_owner(headers),
+            KeySource::Platform => forwarded_headers::to_instance(headers),
         }
     }
 

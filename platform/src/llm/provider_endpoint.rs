@@ -18,11 +18,11 @@ use crate::own_keys::CallKey;
 /// for its own timeout.
 const UNREACHABLE_FOR: Duration = Duration::from_secs(3);
 
-/// Who pays for the calls to an endpoint.
+/// Where the key of a call comes from, and so the account at the provider that pays for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyOwner {
+pub enum KeySource {
     Platform,
-    /// The owner of the calling instance pays through an account of their own at the provider.
+    /// The own key of the owner of the calling instance.
     Caller,
 }
 
@@ -30,12 +30,12 @@ pub enum KeyOwner {
 pub struct ProviderEndpoint {
     /// `None` when the configured URL cannot be parsed.
     base: Option<Url>,
-    pub key_owner: KeyOwner,
+    pub key_source: KeySource,
     /// `None` for an API without models.
     pub wire_format: Option<WireFormat>,
     /// The header in which the provider expects the key.
     pub key_header: HeaderName,
-    /// Empty for [`KeyOwner::Caller`].
+    /// Empty for [`KeySource::Caller`].
     pub keys: ApiKeyPool,
     unreachable_until: Mutex<Option<Instant>>,
 }
@@ -44,13 +44,13 @@ impl ProviderEndpoint {
     /// An endpoint of models, under the platform's keys.
     pub fn for_models(format: WireFormat, url: &str, keys: &[Zeroizing<String>]) -> Self {
         let keys = pool(keys, |key| header_text(format, key));
-        Self::new(url, KeyOwner::Platform, Some(format), key_header(format), keys)
+        Self::new(url, KeySource::Platform, Some(format), key_header(format), keys)
     }
 
     /// An endpoint of models, under keys of the callers.
     pub fn for_own_keys(format: WireFormat, url: &str) -> Self {
         // Without a key of the platform in this endpoint, none can replace a caller's key, whatever goes wrong.
-        Self::new(url, KeyOwner::Caller, Some(format), key_header(format), ApiKeyPool::new(Vec::new()))
+        Self::new(url, KeySource::Caller, Some(format), key_header(format), ApiKeyPool::new(Vec::new()))
     }
 
     /// The endpoint of an API without models.
@@ -58,18 +58,18 @@ impl ProviderEndpoint {
         let header = api.key.as_ref().and_then(|key| HeaderName::try_from(key.header.as_str()).ok());
         let keys: Vec<_> = api.key.iter().map(|key| key.value.clone()).collect();
         let keys = pool(&keys, str::to_owned);
-        Self::new(&api.url, KeyOwner::Platform, None, header.unwrap_or(header::AUTHORIZATION), keys)
+        Self::new(&api.url, KeySource::Platform, None, header.unwrap_or(header::AUTHORIZATION), keys)
     }
 
     fn new(
         url: &str,
-        key_owner: KeyOwner,
+        key_source: KeySource,
         wire_format: Option<WireFormat>,
         key_header: HeaderName,
         keys: ApiKeyPool,
     ) -> Self {
         let (base, unreachable_until) = (Url::parse(url).ok(), Mutex::default());
-        Self { base, key_owner, wire_format, key_header, keys, unreachable_until }
+        Self { base, key_source, wire_format, key_header, keys, unreachable_until }
     }
 
     /// The URL of `path` at this provider.

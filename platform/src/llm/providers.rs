@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
+use berth_ground::clock::Clock;
 use berth_providers::WireFormat;
 use bytes::Bytes;
 
@@ -14,7 +15,6 @@ use super::provider_endpoint::ProviderEndpoint;
 use super::proxy_error::ProxyError;
 use super::timeouts::ProxyTimeouts;
 use super::upstream_path::UpstreamPath;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::own_keys::CallKey;
 

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use berth_ground::clock::Timestamp;
 use chrono::{DateTime, SecondsFormat};
 
-use crate::clock::Timestamp;
 use crate::config::WireFormat;
 use crate::quota::admission::RateLimits;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use berth_ground::money::Nanodollars;
 use berth_providers::ServiceTier;
 
 use super::error_shape::ErrorShape;
@@ -121,20 +122,20 @@ fn no_bound(model: &str, why: UnboundedCost) -> (&'static str, String) {
     }
 }
 
-/// An allowance that does not cover a call. Amounts are in nano-dollars.
+/// An allowance that does not cover a call.
 struct AllowanceShortage {
     span: BudgetPeriod,
-    left: i64,
+    left: Nanodollars,
     /// Held for other calls in flight.
-    held: i64,
-    needed: i64,
+    held: Nanodollars,
+    needed: Nanodollars,
     resets_on: Day,
 }
 
 impl AllowanceShortage {
     fn message(&self) -> String {
         let Self { span, left, held, needed, resets_on } = self;
-        let held = if *held > 0 {
+        let held = if *held > Nanodollars::ZERO {
             format!(" ({} more is held for calls in flight, and part of it comes back)", dollars(*held))
         } else {
             String::new()

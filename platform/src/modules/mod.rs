@@ -11,14 +11,14 @@ mod scheduled_work;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::handle::Handle;
 pub use findings::{Finding, Verdict};
 pub use gauges::{GaugeFamily, GaugeSample};
 pub use scheduled_work::{Dispatch, ScheduledWork};
 
-use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId, Tx};
-use crate::error::Result;
-use crate::handle::Handle;
 
 /// A part of the platform that owns data or does scheduled work. Every method has an empty default.
 #[async_trait]

@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
+use berth_ground::error::Result;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-
-use crate::error::Result;
 
 /// Work that is done on a schedule. Cheap to clone.
 #[derive(Clone)]

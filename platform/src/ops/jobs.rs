@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::clock::{Clock, Timestamp};
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
 
 use super::store;
-use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
 use crate::modules::{Dispatch, Modules, ScheduledWork};
 
@@ -19,6 +19,8 @@ use crate::modules::{Dispatch, Modules, ScheduledWork};
 const LEASE: Duration = Duration::from_secs(120);
 /// Polling interval for due rows without a tick: rows whose process crashed, or whose run failed.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// The stored name of the purge of done jobs.
+pub const PURGE_JOBS: &str = "purge_jobs";
 /// Retention of done jobs, so that operators can check that they ran.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -45,7 +47,7 @@ impl Jobs {
         let table = JobsTable { db: db.clone(), clock: clock.clone() };
         let purge = |JobsTable { db, clock }| async move { store::purge(&db, clock.now().minus(KEEP)).await };
         let mut works = modules.scheduled_work();
-        works.push(ScheduledWork::leased("purge_jobs", "30 7 3 * * *", &table, purge));
+        works.push(ScheduledWork::leased(PURGE_JOBS, "30 7 3 * * *", &table, purge));
         Self { db, clock, works: works.into(), due: Arc::default() }
     }
 
@@ -109,7 +111,7 @@ impl Jobs {
     }
 
     /// Leases and runs the job that has been due the longest; `false` when there is none.
-    async fn next(&self) -> crate::error::Result<bool> {
+    async fn next(&self) -> berth_ground::error::Result<bool> {
         let now = self.clock.now();
         let Some((id, name)) = store::lease(&self.db, now, now.plus(LEASE)).await? else { return Ok(false) };
         let outcome = match self.works.iter().find(|work| work.name == name) {

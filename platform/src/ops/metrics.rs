@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use berth_ground::clock::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue};
@@ -12,7 +13,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::clock::Timestamp;
 use crate::modules::{GaugeFamily, Modules};
 
 /// Prefix of every metric's name.

@@ -5,11 +5,11 @@
 //! the old ones are unreadable.
 
 use anyhow::Context as _;
+use berth_ground::secrets::check_value;
 
 use super::store;
 use crate::db::Db;
 use crate::modules::{Finding, Modules, SealedSample};
-use crate::secrets::check_value;
 
 const MISMATCH: &str = "BERTH_SECRET is not the secret of this database: the one-time-code secrets and own keys in it were encrypted \
      with another one. Set BERTH_SECRET to that one, from the copy of berth.env (scripts/up), secrets.env \

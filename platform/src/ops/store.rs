@@ -1,13 +1,13 @@
 //! The store of operations: all SQL of the tables `jobs` and `installation`.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, TryInsertResult};
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
 use crate::db::Db;
-use crate::error::Result;
 
 /// Enqueues a job; a row of the same name and due time is left as it is (idempotent).
 pub(super) async fn enqueue(db: &Db, id: Uuid, name: &str, due: Timestamp) -> Result<()> {

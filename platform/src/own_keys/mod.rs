@@ -7,21 +7,24 @@
 mod registration;
 mod rules;
 mod store;
+mod stored_key;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+use berth_ground::secrets::{InstallationKeys, UnsealError};
+pub use stored_key::KeyRefusal;
+use stored_key::{KeyId, StoredKey};
 use zeroize::Zeroizing;
 
-use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{AccountId, Db, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::modules::SealedSample;
-use crate::secrets::{InstallationKeys, UnsealError};
 
 /// Debounce: shortest time between two writes of the same refusal. A program may retry a refused key many times a
 /// second.
@@ -40,30 +43,6 @@ struct OwnKeysInner {
     memory: RwLock<HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>>>,
     /// Serializes writes. Otherwise two writes could commit in one order and reach `memory` in the other.
     write_lock: tokio::sync::Mutex<()>,
-}
-
-/// The account and provider of a key. An account has at most one key per provider.
-#[derive(Clone, Debug)]
-struct KeyId {
-    account: AccountId,
-    provider: String,
-}
-
-/// An encrypted key, in memory and in its row.
-struct StoredKey {
-    /// Ciphertext, with the [`KeyId`] as associated data.
-    sealed: Vec<u8>,
-    last_four: String,
-    added_at: Timestamp,
-    refused: Mutex<Option<KeyRefusal>>,
-}
-
-/// The last time that the provider refused a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyRefusal {
-    pub at: Timestamp,
-    /// HTTP status: 401 when the provider does not know the key, 403 when the key lacks a permission.
-    pub status: u16,
 }
 
 /// A key as shown to its owner.
@@ -254,13 +233,6 @@ impl CallKey {
             // the note is lost, and the next refused call records it again.
             tokio::spawn(async move { own_keys.persist_refusal(&id, &stored).await });
         }
-    }
-}
-
-impl StoredKey {
-    fn refused(&self) -> MutexGuard<'_, Option<KeyRefusal>> {
-        // A poisoned lock is still valid: the value is replaced in one assignment, so a panic cannot leave half of it.
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Registration of own keys: the deletion of an account's keys, and a key that is tried against `BERTH_SECRET`.
 
 use async_trait::async_trait;
+use berth_ground::error::Result;
 
 use super::OwnKeys;
 use crate::db::Tx;
-use crate::error::Result;
 use crate::modules::{DeletedAccount, Module, SealedSample};
 
 #[async_trait]

@@ -1,18 +1,17 @@
 //! The SQL of this module: the table `own_keys`.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 
-use super::{KeyId, KeyRefusal, StoredKey};
-use crate::clock::Timestamp;
-use crate::db::{AccountId, Db, Tx};
-use crate::error::Result;
+use super::stored_key::{KeyId, KeyRefusal, StoredKey};
+use crate::db::{AccountId, Db, Tx, rows};
 
 /// The keys of all accounts.
 pub(super) async fn all(db: &Db) -> Result<Vec<(KeyId, StoredKey)>> {
-    let rows = row::Entity::find().all(db.read()).await?;
     let id = |row: &row::Model| KeyId { account: row.account_id, provider: row.provider.clone() };
-    Ok(rows.into_iter().map(|row| (id(&row), row.into())).collect())
+    rows::parsed(db.read(), row::Entity::find(), |row| Ok((id(&row), row.into()))).await
 }
 
 /// Stores a key, replacing the one with the same id.

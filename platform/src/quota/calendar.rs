@@ -5,9 +5,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use berth_ground::calendar::{Datelike as _, Months, NaiveDate};
+use berth_ground::clock::Timestamp;
 use serde::{Deserialize, Serialize};
-
-use crate::clock::Timestamp;
 
 /// A calendar month. It is written `2026-11`, in URLs, JSON and tables alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,27 +1,28 @@
-//! The tables that more than one store of quota reads, as sea-orm sees them, and how their money is summed.
+//! Entities of the tables that more than one store of quota reads, and the SQL sum of money.
 
 use std::str::FromStr;
 
+use berth_ground::error::{Error, Result};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
 
 use super::calendar::PeriodError;
-use crate::error::{Error, Result};
 
-/// A sum as bigint: PostgreSQL sums bigints to numeric, which is no i64.
+/// A sum as bigint. PostgreSQL sums bigints to numeric, which does not decode as `i64`.
 pub fn sum_as_bigint(column: Expr) -> Expr {
     column.sum().cast_as(Alias::new("bigint"))
 }
 
-/// A month or a day as a column has it.
+/// Parses a month or a day from its column.
 ///
 /// # Errors
-/// When the column has another text; nothing in Berth writes such a one.
+/// When the column holds any other text, which Berth never writes.
 pub fn parse<P: FromStr<Err = PeriodError>>(column: &str) -> Result<P> {
     column.parse().map_err(|error| Error::Internal(anyhow::anyhow!("{column:?} in the database is {error}")))
 }
 
 pub mod allowances {
-    //! What an account may spend in a month, and has spent.
+    //! Allowance and spending of an account by month.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
@@ -33,8 +34,8 @@ pub mod allowances {
         pub account_id: AccountId,
         #[sea_orm(primary_key, auto_increment = false)]
         pub period: String,
-        pub allowance_nanodollars: i64,
-        pub spent_nanodollars: i64,
+        pub allowance_nanodollars: Nanodollars,
+        pub spent_nanodollars: Nanodollars,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -43,7 +44,8 @@ pub mod allowances {
 }
 
 pub mod spend_days {
-    //! Receipts summed up by day, model and agent: what pages show, and what stays when receipts are old.
+    //! Receipts summed by day, model and agent: pages read these, and they stay when old receipts are deleted.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
@@ -64,7 +66,7 @@ pub mod spend_days {
         pub calls: i64,
         pub input_tokens: i64,
         pub output_tokens: i64,
-        pub amount_nanodollars: i64,
+        pub amount_nanodollars: Nanodollars,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -73,7 +75,8 @@ pub mod spend_days {
 }
 
 pub mod alerts {
-    //! Allowances of which a part was spent that their owner is told of.
+    //! Thresholds of allowances that spending reached, and whether the owner was told.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
@@ -88,9 +91,9 @@ pub mod alerts {
         pub period: String,
         #[sea_orm(primary_key, auto_increment = false)]
         pub percent: i64,
-        pub allowance_nanodollars: i64,
+        pub allowance_nanodollars: Nanodollars,
         /// When it was raised.
-        pub spent_nanodollars: i64,
+        pub spent_nanodollars: Nanodollars,
         pub raised_at_ms: i64,
         pub told_at_ms: Option<i64>,
     }

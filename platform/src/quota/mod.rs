@@ -1,13 +1,12 @@
-//! Quota: what a call may cost is held before it is made, and what it did cost is settled after.
+//! Quota: an upper bound of a call's cost is held before the call is made, and the actual cost is settled after it.
 //!
-//! A hold is an upper bound, taken from all of an account's limits in one step, and written to the journal before the
-//! first byte goes to the provider. What does not fit is refused. So an account can never spend more than its
-//! allowance, however many calls it makes at once; and a hold that a crash left behind is settled at the next start,
-//! so nothing stays held for nothing.
+//! A hold is taken from all limits of an account in one atomic step, and written to the journal before the first byte
+//! goes to the provider. A call that does not fit is refused. So an account never spends more than its allowance,
+//! however many calls it makes concurrently. A hold that a crash left in the journal is settled at the next start.
 //!
-//! `prices` knows what calls cost. `admission` decides in this process's memory whether one may be made. `ledger`
-//! remembers: a write-ahead log, and in the database receipts in a hash chain, with their sums. `reports` reads those
-//! sums. Each uses those named before it.
+//! `prices` computes the cost of calls. `admission` decides in memory whether a call may be made. `ledger` makes the
+//! result durable: a write-ahead log, receipts in a hash chain, and their sums in the database. `reports` reads those
+//! sums. Each module uses only those named before it.
 
 pub mod admission;
 mod calendar;
@@ -23,17 +22,17 @@ pub use admission::{Admission, BudgetCall, OwnKeyCall, Refusal};
 pub use calendar::{Day, DayRange, Month, Period};
 pub use ledger::{Hold, Ledger, Receipt};
 pub use prices::{CallOutcome, PriceTables, dollars};
-pub use registration::QuotaModule;
+pub use registration::{QuotaModule, money_findings};
 pub use reports::Reports;
 
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
-use crate::error::Result;
-use crate::secrets::InstallationKeys;
 use admission::{FittedCall, Fitting};
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+use berth_ground::secrets::InstallationKeys;
 
-/// What accounts may spend on AI calls, and what they spent.
+/// The budgets of accounts for AI calls, and their spending.
 #[derive(Clone)]
 pub struct Quota {
     /// Which price table is in force, and the others.
@@ -47,11 +46,11 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// Opens everything and changes nothing. The platform that makes calls then says so with [`Quota::begin`]; a
-    /// command of the operator does not, and its settings may be others than the platform's.
+    /// Opens every part and writes nothing. The platform that makes calls then calls [`Quota::begin`]; a command of
+    /// the operator does not, and its settings may differ from the platform's.
     ///
     /// # Errors
-    /// When the price table that was built in cannot be read.
+    /// When the built-in price table cannot be read.
     pub fn open(db: Db, clock: Clock, keys: &InstallationKeys, config: &Config) -> Result<Self> {
         let prices = Arc::new(PriceTables::open(db.clone(), clock.clone(), config)?);
         let admission = Arc::new(Admission::new(db, clock, Arc::clone(&prices), config.limits));
@@ -72,21 +71,21 @@ impl Quota {
         Ok(())
     }
 
-    /// Holds what `call` can cost at most. After this returns the intent outlives this process, and the call may be
-    /// made.
+    /// Holds the most that `call` can cost. When this returns, the intent is in the journal and outlives this process,
+    /// and the call may be made.
     ///
     /// # Errors
-    /// Why the call may not be made. It is never refused because of a call that ended before it came.
+    /// The reason of the refusal. A call that ended before this one came is never the reason.
     pub async fn admit(&self, call: BudgetCall) -> std::result::Result<Hold, Refusal> {
         Ok(self.hold(call, Fitting::AsItIs).await?.0)
     }
 
-    /// Holds what `call` can cost at most, with the longest answer that the remainders of all limits buy where its own
-    /// does not fit; how many tokens that is, if so. In one step, so that concurrent calls do not share the same
-    /// remainder.
+    /// Holds the most that `call` can cost. Where its answer does not fit, the answer is shortened to the longest that
+    /// the remainders of all limits buy, and its length in tokens is returned. Both are one atomic step, so that
+    /// concurrent calls do not share the same remainder.
     ///
     /// # Errors
-    /// Why the call may not be made as it is, where it would not fit with an answer of `least` tokens either.
+    /// The reason of the refusal, where an answer of `least` tokens does not fit either.
     pub async fn admit_shortened(
         &self,
         call: BudgetCall,
@@ -99,15 +98,16 @@ impl Quota {
         let call = self.admission.bound(call)?;
         let ledger = self.ledger.open()?;
         let FittedCall { admitted, shortened_to } = self.admission.admit(call, fitting).await?;
-        // No await between the two: a task that is dropped has either nothing or the hold.
+        // No await between the two: a task that is cancelled here owns either nothing or the `Hold`, whose drop
+        // settles.
         Ok((Hold::begin(ledger, admitted)?, shortened_to))
     }
 
-    /// Takes a place for `call` and holds no money. After this returns the intent outlives this process, and the call
-    /// may be made.
+    /// Takes a place for `call` and holds no money. When this returns, the intent is in the journal and outlives this
+    /// process, and the call may be made.
     ///
     /// # Errors
-    /// When as many calls as may be are in flight, or the ledger cannot be read or written.
+    /// When the limit of concurrent calls is reached, or the ledger cannot be read or written.
     pub async fn admit_under_own_key(&self, call: OwnKeyCall) -> std::result::Result<Hold, Refusal> {
         let ledger = self.ledger.open()?;
         let admitted = self.admission.admit_under_own_key(call).await?;
@@ -116,15 +116,15 @@ impl Quota {
     }
 
     /// Returns when every call that ended before now has its receipt in the database, or after two seconds. For tests,
-    /// for pages that show what was just spent, and for an orderly stop.
+    /// for pages that show recent spending, and for an orderly stop.
     pub async fn settled(&self) {
         self.ledger.settled().await;
     }
 
-    /// Whether the books agree: receipts, sums by day and sums by month. Returns a sentence for each that does not;
-    /// `doctor` and tests expect none.
+    /// Compares receipts, sums by day and sums by month. Returns a sentence for each difference; `doctor` and tests
+    /// expect none.
     pub async fn disagreements(&self) -> Result<Vec<String>> {
-        // Calls go on meanwhile, and must not look like disagreements.
+        // One snapshot: calls that settle between two statements would look like differences.
         ledger::disagreements(&self.admission.db.begin_reading().await?).await
     }
 }

@@ -1,8 +1,10 @@
-//! Registration of the quota: alerts are told, old receipts are deleted, and `doctor` checks that the sums agree.
+//! Registration of the quota: jobs that tell alerts and delete old receipts, and the consistency check of `doctor`.
 
 use async_trait::async_trait;
+use berth_ground::error::Result;
 
-use super::Quota;
+use super::{Quota, ledger};
+use crate::db::Db;
 use crate::instances::Instances;
 use crate::modules::{Finding, Module, Modules, ScheduledWork};
 use crate::webhooks::Webhooks;
@@ -28,10 +30,20 @@ impl Module for QuotaModule {
     }
 
     async fn doctor_findings(&self) -> Vec<Finding> {
-        match self.quota.disagreements().await {
-            Ok(wrong) if wrong.is_empty() => vec![Finding::fine("money", "receipts and their sums agree".into())],
-            Ok(wrong) => wrong.into_iter().map(|sentence| Finding::broken("money", sentence)).collect(),
-            Err(error) => vec![Finding::broken("money", error.to_string())],
-        }
+        money_findings(&self.quota.admission.db).await
     }
+}
+
+/// Whether receipts and their sums agree in `db`.
+pub async fn money_findings(db: &Db) -> Vec<Finding> {
+    match disagreements(db).await {
+        Ok(wrong) if wrong.is_empty() => vec![Finding::fine("money", "receipts and their sums agree".into())],
+        Ok(wrong) => wrong.into_iter().map(|sentence| Finding::broken("money", sentence)).collect(),
+        Err(error) => vec![Finding::broken("money", error.to_string())],
+    }
+}
+
+async fn disagreements(db: &Db) -> Result<Vec<String>> {
+    // One snapshot: calls go on meanwhile, and must not look like disagreements.
+    ledger::disagreements(&db.begin_reading().await?).await
 }

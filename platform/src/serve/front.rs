@@ -7,6 +7,8 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use berth_net::hosts::{self, HostKind, Hosts};
+use berth_net::server::{self, RequestHandler};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,8 +17,6 @@ use tower::ServiceExt as _;
 use crate::app::App;
 use crate::domains::Domains;
 use crate::edge::{self, Edge};
-use crate::hosts::{self, HostKind, Hosts};
-use crate::server::{self, RequestHandler};
 use crate::web;
 
 /// The service behind the public listener. Cheap to clone.

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_containers::HostError;
+use berth_net::server::{self, Lanes, PeerLimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::containers::HostError;
-use crate::server::{Lanes, PeerLimit};
-use crate::{instance_api, llm, server};
+use crate::{instance_api, llm};
 
 /// Retry interval for the provisioner's bridges, on which the quota proxy listens.
 const BRIDGES_RETRY: Duration = Duration::from_secs(2);

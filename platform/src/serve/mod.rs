@@ -8,20 +8,20 @@ mod listeners;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use berth_containers::remote::RemoteHost;
+use berth_ground::clock::Clock;
+use berth_net::server::{self, Lanes, PeerLimit};
 pub use front::{Front, public_router};
 pub use internal::internal_router;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::containers::remote::RemoteHost;
+use crate::control_socket;
 use crate::db::Db;
 use crate::edge::WebhookDispatcher;
 use crate::ops::Jobs;
-use crate::server::{Lanes, PeerLimit};
-use crate::{control_socket, server};
 
 /// Runs the platform until `shutdown`, and returns when everything in flight has drained.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {

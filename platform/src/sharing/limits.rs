@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{Clock, Timestamp};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::Result;
+use berth_net::peer::limit_key;
+
 use crate::db::InstanceId;
-use crate::error::Result;
-use crate::peer::limit_key;
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 
 /// Requests from one address. Enough for several people behind one address (NAT), each loading a page of many parts.
@@ -63,7 +64,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::error::Error;
+    use berth_ground::error::Error;
 
     #[test]
     fn requests_are_counted_by_address_and_wakes_by_instance() {

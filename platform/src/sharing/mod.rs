@@ -7,6 +7,7 @@
 mod limits;
 mod registration;
 mod rules;
+mod share;
 mod store;
 
 use std::collections::HashMap;
@@ -14,17 +15,16 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use limits::VisitorRateLimits;
 pub use rules::{AccessDecision, MOST_SHARES, ShareAudience, Visitor, covers};
-use serde::{Deserialize, Serialize};
+pub use share::{Share, ShareId};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::clock::{Clock, Timestamp};
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::instances::{Instance, Instances};
 
 /// Interval of the full reload.
@@ -43,35 +43,6 @@ struct SharingInner {
     /// Serialises writes and reloads. Without it a reload could read the table, a write could commit and update
     /// `memory`, and the reload would then put the older state back: a revoked share would be open again.
     write_lock: tokio::sync::Mutex<()>,
-}
-
-/// A share's id, as used in URLs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ShareId(pub Uuid);
-
-impl std::fmt::Display for ShareId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::str::FromStr for ShareId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> std::result::Result<Self, uuid::Error> {
-        text.parse().map(Self)
-    }
-}
-
-/// A path of an instance that its owner opened to an audience.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Share {
-    pub id: ShareId,
-    /// `/`, or a path without a trailing slash. Everything below it is shared as well.
-    pub path: String,
-    #[serde(flatten)]
-    pub audience: ShareAudience,
-    pub made_at: Timestamp,
 }
 
 impl Sharing {
@@ -239,14 +210,5 @@ impl Sharing {
 
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<InstanceId, Arc<[Share]>>) -> T) -> T {
         change(&mut self.0.memory.write().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Share {
-    /// A short text for the audit log and the CLI: `/docs to account bob`.
-    #[must_use]
-    pub fn summary(&self) -> String {
-        let (audience, handle) = store::audience_columns(&self.audience);
-        format!("{} to {audience} {handle}", self.path).trim_end().to_owned()
     }
 }

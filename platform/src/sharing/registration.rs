@@ -1,10 +1,10 @@
 //! Registration of sharing: the deletion of an account's shares, and of shares that name the account as guest.
 
 use async_trait::async_trait;
+use berth_ground::error::Result;
 
 use super::Sharing;
 use crate::db::Tx;
-use crate::error::Result;
 use crate::modules::{DeletedAccount, Module};
 
 #[async_trait]

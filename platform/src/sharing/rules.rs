@@ -1,8 +1,7 @@
 //! Pure rules of access: which visitors a share admits, and which request paths it covers.
 
+use berth_ground::handle::Handle;
 use serde::Serialize;
-
-use crate::handle::Handle;
 
 /// Most shares of one instance.
 pub const MOST_SHARES: usize = 50;
@@ -166,6 +165,16 @@ pub fn parse_path(typed: &str) -> Result<String, &'static str> {
         return Err("No part of a path is empty or begins with a dot.");
     }
     Ok(if path.is_empty() { "/".to_owned() } else { path.to_owned() })
+}
+
+/// The two columns of an audience: its kind, and the handle or an empty text.
+pub(super) fn audience_columns(audience: &ShareAudience) -> (&'static str, &str) {
+    match audience {
+        ShareAudience::Account { handle } => ("account", handle.as_str()),
+        ShareAudience::SignedIn => ("signed_in", ""),
+        ShareAudience::Everyone { wakes: false } => ("everyone_while_awake", ""),
+        ShareAudience::Everyone { wakes: true } => ("everyone", ""),
+    }
 }
 
 #[cfg(test)]

@@ -1,26 +1,26 @@
 //! The SQL of this module: the table `shares`.
 
 use anyhow::Context as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::handle::Handle;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _};
 
-use super::{Share, ShareAudience, ShareId};
-use crate::clock::Timestamp;
-use crate::db::{Db, InstanceId, Tx};
-use crate::error::Result;
-use crate::handle::Handle;
+use super::rules::{ShareAudience, audience_columns};
+use super::share::{Share, ShareId};
+use crate::db::{Db, InstanceId, Tx, rows};
 
 /// The shares of all instances, the oldest first.
 pub(super) async fn all(db: &Db) -> Result<Vec<(InstanceId, Share)>> {
-    let rows = row::Entity::find().order_by_asc(row::Column::MadeAtMs).all(db.read()).await?;
-    rows.into_iter().map(|row| Ok((row.instance_id, row.try_into()?))).collect()
+    let all = row::Entity::find().order_by_asc(row::Column::MadeAtMs);
+    rows::parsed(db.read(), all, |row| Ok((row.instance_id, row.try_into()?))).await
 }
 
 /// The shares of one instance, the oldest first.
 pub(super) async fn of(db: &Db, instance: InstanceId) -> Result<Vec<Share>> {
-    let rows = row::Entity::find().filter(row::Column::InstanceId.eq(instance));
-    let rows = rows.order_by_asc(row::Column::MadeAtMs).all(db.read()).await?;
-    rows.into_iter().map(Share::try_from).collect()
+    let theirs = row::Entity::find().filter(row::Column::InstanceId.eq(instance)).order_by_asc(row::Column::MadeAtMs);
+    rows::parsed(db.read(), theirs, Share::try_from).await
 }
 
 pub(super) async fn count(tx: &Tx, instance: InstanceId) -> Result<u64> {
@@ -61,18 +61,8 @@ pub(super) async fn forget_guest(tx: &Tx, guest: &Handle) -> Result<()> {
     Ok(())
 }
 
-/// The two columns of an audience: its kind, and the handle or an empty text.
-pub(super) fn audience_columns(audience: &ShareAudience) -> (&'static str, &str) {
-    match audience {
-        ShareAudience::Account { handle } => ("account", handle.as_str()),
-        ShareAudience::SignedIn => ("signed_in", ""),
-        ShareAudience::Everyone { wakes: false } => ("everyone_while_awake", ""),
-        ShareAudience::Everyone { wakes: true } => ("everyone", ""),
-    }
-}
-
 impl TryFrom<row::Model> for Share {
-    type Error = crate::error::Error;
+    type Error = berth_ground::error::Error;
 
     fn try_from(row: row::Model) -> Result<Self> {
         let audience = match row.audience.as_str() {

@@ -4,11 +4,11 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::Error;
+use berth_net::cookies;
 
 use crate::accounts::{Role, Session};
 use crate::app::App;
-use crate::cookies;
-use crate::error::Error;
 use crate::http::accept::wants_page;
 use crate::http::problem::HandlerResult;
 

@@ -3,10 +3,10 @@
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::AppendHeaders;
+use berth_ground::secrets::Token;
+use berth_net::cookies::{DEVICE, PENDING, SESSION, set};
 
 use crate::accounts::{DEVICE_KNOWN_FOR, LONGEST_SESSION, NewSession, SIGN_UP_LIVES};
-use crate::cookies::{DEVICE, PENDING, SESSION, set};
-use crate::secrets::Token;
 
 /// A Set-Cookie header.
 pub(super) type SetCookie = (HeaderName, HeaderValue);

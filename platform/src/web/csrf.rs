@@ -7,8 +7,8 @@
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
+use berth_ground::error::Error;
 
-use crate::error::Error;
 use crate::http::problem::HandlerResult;
 
 /// Refuses unsafe requests from another origin than `origin`, and requests by which a sibling instance embeds a page.

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Form, State};
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::Result;
 use serde::Deserialize;
 
 use super::extractors::OwnInstance;
@@ -15,7 +16,6 @@ use super::webhooks::card::{WebhooksCard, webhooks_card};
 use crate::accounts::{Session, SessionView};
 use crate::app::App;
 use crate::domains::Domain;
-use crate::error::Result;
 use crate::http::format::{self, Moment, StateView};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
+use berth_ground::error::Error;
+use berth_net::cookies;
 
 use crate::accounts::{Client, Session};
 use crate::app::App;
-use crate::cookies;
-use crate::error::Error;
 use crate::http::problem::Problem;
 use crate::instances::Instance;
 

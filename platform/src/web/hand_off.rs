@@ -6,12 +6,12 @@ use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::Error;
+use berth_net::hosts::VirtualHost;
 use serde::Deserialize;
 
 use crate::accounts::Session;
 use crate::app::App;
-use crate::error::Error;
-use crate::hosts::VirtualHost;
 use crate::http::format::query_value;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
+use berth_ground::error::Error;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,7 +12,6 @@ use super::cookies;
 use super::extractors::CeremonyToken;
 use crate::accounts::{PasskeyView, Session};
 use crate::app::App;
-use crate::error::Error;
 use crate::http::format::Moment;
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;

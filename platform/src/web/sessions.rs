@@ -2,12 +2,12 @@
 
 use axum::extract::{Path, State};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
+use berth_ground::error::Error;
 
 use super::cookies;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::db::SessionId;
-use crate::error::Error;
 use crate::http::problem::HandlerResult;
 use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, post};

@@ -3,11 +3,12 @@
 
 use std::collections::HashSet;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+
 use super::rules::{self, AttemptOutcome, DELIVERED_RETENTION, MAX_DELIVERED, MAX_DELIVERIES, RetryDecision};
 use super::{DeliveryAttempt, DeliveryId, DeliveryState, Webhooks, store};
-use crate::clock::Timestamp;
 use crate::db::InstanceId;
-use crate::error::Result;
 
 /// The deliveries of an instance that are due.
 #[derive(Debug, Default)]

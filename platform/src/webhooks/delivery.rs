@@ -1,12 +1,12 @@
 //! A webhook delivery: the stored request, its id and state, and the view that its owner sees.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
 use crate::db::InstanceId;
-use crate::error::{Error, Result};
 
 /// The id of a delivery. Every attempt carries the same id, which the receiver uses as an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,7 +93,9 @@ impl WebhookDelivery {
 }
 
 impl DeliveryState {
-    pub(super) fn as_str(self) -> &'static str {
+    /// The word for it in the database and in the JSON API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
             Self::Delivered => "delivered",

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use berth_ground::error::{Error, Result};
 use bytes::Bytes;
 
 use super::rules::RETRY_WINDOW;
 use super::{DeliveryId, DeliveryState, WebhookDelivery, WebhookRequest, Webhooks, store};
 use crate::db::{InstanceId, Tx};
-use crate::error::{Error, Result};
 
 /// Why a webhook request was not enqueued.
 #[derive(Debug)]

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
+use berth_ground::clock::Timestamp;
 use serde::Serialize;
 
 use super::delivery::DeliveryState;
 use super::rules::{MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_TOTAL_BYTES};
 use super::store::InboxSummary;
-use crate::clock::Timestamp;
 use crate::db::InstanceId;
 
 /// A path of an instance that its owner opened for webhooks.

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::clock::Clock;
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+use berth_net::peer::limit_key;
+
 use crate::db::InstanceId;
-use crate::error::Result;
-use crate::peer::limit_key;
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 
 /// Requests from one address: GitHub and others send one for each branch of a push, all at once.
@@ -52,7 +53,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::clock::Timestamp;
+    use berth_ground::clock::Timestamp;
 
     #[test]
     fn one_sender_cannot_use_up_what_all_may_send_and_six_wakes_an_hour_come_back() {

@@ -33,6 +33,9 @@ use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use attempts::DueDeliveries;
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
+use berth_ground::secrets::Token;
 pub use delivery::{DeliveryAttempt, DeliveryId, DeliveryState, DeliveryView, WebhookDelivery, WebhookRequest};
 pub use enqueue::{AlarmDelivery, IntakeError, UncommittedDelivery};
 use inbox::Inboxes;
@@ -44,10 +47,7 @@ pub use rules::{
 };
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::{Error, Result};
-use crate::secrets::Token;
 
 /// The inboxes of all instances. Cheap to clone.
 #[derive(Clone)]
@@ -186,6 +186,7 @@ impl Webhooks {
         let tx = self.0.db.begin().await?;
         let (state, bytes) = store::discard(&tx, instance, id).await?.ok_or(Error::NotFound)?;
         tx.commit().await?;
+        // Order: after the commit, because a rollback must not release the space.
         self.inboxes().release(instance, state, bytes);
         // The deleted delivery may have blocked the next one of its path.
         self.schedule(instance, self.0.clock.now());
@@ -199,7 +200,25 @@ impl Webhooks {
         state: DeliveryState,
         limit: u64,
     ) -> Result<Vec<DeliveryView>> {
-        store::latest(&self.0.db, instance, state, limit).await
+        store::latest(&self.0.db, instance, state, i64::MAX, limit).await
+    }
+
+    /// The newest deliveries in one state that arrived before `cursor`, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// `Invalid` when the instance has no delivery with the id `cursor`, in any state.
+    pub async fn deliveries_before(
+        &self,
+        instance: InstanceId,
+        state: DeliveryState,
+        cursor: DeliveryId,
+        limit: u64,
+    ) -> Result<Vec<DeliveryView>> {
+        let db = &self.0.db;
+        let sequence = store::sequence(db, instance, cursor).await?.ok_or_else(|| {
+            Error::invalid("before", "There is no such delivery any more. Request the list again without before.")
+        })?;
+        store::latest(db, instance, state, sequence, limit).await
     }
 
     /// The size of one inbox.

@@ -2,11 +2,11 @@
 //! inbox.
 
 use async_trait::async_trait;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 
 use super::Webhooks;
-use crate::clock::Timestamp;
 use crate::db::Tx;
-use crate::error::Result;
 use crate::modules::{DeletedAccount, GaugeFamily, Module};
 
 #[async_trait]

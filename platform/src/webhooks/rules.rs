@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
 
 /// Most open paths of one instance.
 pub const MAX_PATHS: usize = 8;

@@ -1,15 +1,17 @@
-//! Sleeping and waking again and again, on the Engine and by itself: files are whole, what was in memory survives freezing,
-//! and whoever changes their mind in the middle gets what they asked for last.
+//! Sleep and wake cycles on a real Engine: files stay whole, memory survives freezing, and a wish that arrives in the
+//! middle of a transition is followed.
 
 use std::time::Duration;
 
 use berth::accounts::AccountState;
 use berth::instances::{Cause, Fact, Wish};
 
-use berth_testing::engine_platform::{EnginePlatform, Ground, Person};
+use berth_testing::engine_platform::{EnginePlatform, Ground};
 use berth_testing::fake_platform::until;
-use berth_testing::fault_proxy::{Deed, Hold, Moment};
+use berth_testing::fault_proxy::{Deed, FaultGate, FaultTiming};
+use berth_testing::person::Person;
 use berth_testing::soak::SoakTest;
+use berth_testing::wait::Wait;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
@@ -35,8 +37,8 @@ async fn a_hundred_sleeps_and_wakes_lose_neither_files_nor_memory() {
             frozen += 1;
         }
         if cycle % 20 == 0 {
-            // A hundred cycles take longer than a login on the instance's host stands.
-            platform.hand_off(&mut alice).await;
+            // A hundred cycles take longer than a session on the instance's host lasts.
+            alice.hand_off(&platform.app).await;
         }
         assert_eq!(platform.ask(&alice, "/count").await, count.to_string(), "what it had in memory, in cycle {cycle}");
         assert_eq!(platform.ask(&alice, "/sum/home/berth/keep").await, sum, "its file, in cycle {cycle}");
@@ -47,11 +49,11 @@ async fn a_hundred_sleeps_and_wakes_lose_neither_files_nor_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_visit_while_it_freezes_is_answered_and_nothing_is_forgotten() {
+async fn a_visit_during_a_freeze_is_answered_from_the_same_memory() {
     let platform = engine_platform("freezes", "10.85.0.0").await;
     let alice = platform.settle_in("alice").await;
-    for (number, moment) in [Moment::Before, Moment::After].into_iter().enumerate() {
-        let hold = trap(&platform, "freeze", moment);
+    for (number, moment) in [FaultTiming::Before, FaultTiming::After].into_iter().enumerate() {
+        let hold = hold_next(&platform, "freeze", moment);
         platform.clock.advance(FIVE_MINUTES);
         platform.instances().round().await;
         assert!(hold.is_met_within(MET).await);
@@ -65,19 +67,19 @@ async fn a_visit_while_it_freezes_is_answered_and_nothing_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_to_sleep_while_it_wakes_it_sleeps_and_the_next_visit_wakes_it() {
+async fn a_wish_to_sleep_during_a_wake_is_followed_and_the_next_visit_wakes() {
     let platform = engine_platform("thaws", "10.86.0.0").await;
     let alice = platform.settle_in("alice").await;
     for (asleep, verb, how, fact) in [
         (FIVE_MINUTES, "thaw", Wish::Frozen, Fact::Frozen),
         (FIVE_MINUTES, "thaw", Wish::Stopped, Fact::Stopped),
         (HALF_AN_HOUR, "start", Wish::Stopped, Fact::Stopped),
-        // What never answered is not frozen: it starts afresh at the next wake.
+        // An instance that never became ready is stopped rather than frozen.
         (HALF_AN_HOUR, "start", Wish::Frozen, Fact::Stopped),
     ] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             platform.wait(asleep).await;
-            let hold = trap(&platform, verb, moment);
+            let hold = hold_next(&platform, verb, moment);
             platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
             assert!(hold.is_met_within(MET).await);
             platform.clock.advance(Duration::from_secs(1));
@@ -94,14 +96,14 @@ async fn asked_to_sleep_while_it_wakes_it_sleeps_and_the_next_visit_wakes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn taken_away_while_it_wakes_it_goes_and_its_files_stay() {
+async fn an_instance_removed_during_a_wake_keeps_its_files() {
     let platform = engine_platform("goes", "10.87.0.0").await;
     let alice = platform.settle_in("alice").await;
     let sum = platform.ask(&alice, "/keep/64/5/home/berth/keep").await;
     for (asleep, verb) in [(FIVE_MINUTES, "thaw"), (HALF_AN_HOUR, "start")] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             platform.wait(asleep).await;
-            let hold = trap(&platform, verb, moment);
+            let hold = hold_next(&platform, verb, moment);
             platform.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
             assert!(hold.is_met_within(MET).await);
             platform.clock.advance(Duration::from_secs(1));
@@ -120,17 +122,17 @@ async fn taken_away_while_it_wakes_it_goes_and_its_files_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deleted_while_it_wakes_it_stops_and_then_nothing_of_it_is_left() {
+async fn an_instance_deleted_during_a_wake_leaves_nothing() {
     let platform = engine_platform("leaves", "10.83.0.0").await;
     for (handle, asleep, verb, moment) in [
-        ("ann", FIVE_MINUTES, "thaw", Moment::Before),
-        ("ben", FIVE_MINUTES, "thaw", Moment::After),
-        ("cid", HALF_AN_HOUR, "start", Moment::Before),
-        ("dora", HALF_AN_HOUR, "start", Moment::After),
+        ("ann", FIVE_MINUTES, "thaw", FaultTiming::Before),
+        ("ben", FIVE_MINUTES, "thaw", FaultTiming::After),
+        ("cid", HALF_AN_HOUR, "start", FaultTiming::Before),
+        ("dora", HALF_AN_HOUR, "start", FaultTiming::After),
     ] {
         let person = platform.settle_in(handle).await;
         platform.wait(asleep).await;
-        let hold = trap(&platform, verb, moment);
+        let hold = hold_next(&platform, verb, moment);
         platform.instances().wake(&person.instance, Cause::Visit).await.unwrap();
         assert!(hold.is_met_within(MET).await);
         platform.clock.advance(Duration::from_secs(1));
@@ -139,14 +141,14 @@ async fn deleted_while_it_wakes_it_stops_and_then_nothing_of_it_is_left() {
         until(&person.instance, |status| status.fact == Fact::Stopped).await;
         platform.instances().settled().await;
         assert_ne!(platform.visit(&person, "/count").await.status, 200, "{handle} is on the way out");
-        let gone = async {
-            while platform.instances().by_handle(&person.instance.handle).is_some() {
-                platform.clock.advance(Duration::from_secs(1));
-                platform.app.accounts.advance_deletions(&platform.app.modules).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        // The provisioner counts the grace period by the system clock, so this takes a real second.
+        let wait = Wait::within(MET).every(Duration::from_millis(100));
+        let is_deleted = async || {
+            platform.clock.advance(Duration::from_secs(1));
+            platform.app.accounts.advance_deletions(&platform.app.modules).await.unwrap();
+            platform.instances().by_handle(&person.instance.handle).is_none()
         };
-        tokio::time::timeout(MET, gone).await.unwrap_or_else(|_| panic!("{handle} is never gone"));
+        wait.until(&format!("{handle} is deleted"), is_deleted).await;
         assert_eq!((platform.ground.containers(), platform.ground.volumes()), (Vec::new(), Vec::new()), "{handle}");
         let account = platform.app.accounts.account(&person.instance.handle).await.unwrap();
         assert_eq!(account.state, AccountState::Deleted, "{handle}");
@@ -154,18 +156,18 @@ async fn deleted_while_it_wakes_it_stops_and_then_nothing_of_it_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_request_is_answered_however_long_it_slept_and_whatever_happened_to_the_host() {
+async fn the_first_request_is_answered_after_any_sleep_and_after_a_reboot() {
     let mut platform = engine_platform("sleeps", "10.84.0.0").await;
     let mut alice = platform.settle_in("alice").await;
     let sum = platform.ask(&alice, "/keep/64/5/home/berth/keep").await;
     for (minutes, reboots) in [(45, false), (24 * 60, false), (10, true), (45, true), (24 * 60, true)] {
         platform.wait(Duration::from_secs(minutes * 60)).await;
         if reboots {
-            // Nothing runs any more, and the platform starts anew.
+            // No container runs after a reboot, and the platform starts again.
             reboot(&platform, &alice);
             platform.restart().await;
         }
-        platform.hand_off(&mut alice).await;
+        alice.hand_off(&platform.app).await;
         assert_eq!(platform.ask(&alice, "/sum/home/berth/keep").await, sum, "after {minutes} minutes, {reboots}");
         platform.instances().settled().await;
         assert_eq!(platform.ground.containers().len(), 1);
@@ -177,13 +179,13 @@ async fn engine_platform(network: &'static str, subnet: &'static str) -> EngineP
 }
 
 /// Holds the next call of `verb` on its way to the provisioner, or its answer.
-fn trap(platform: &EnginePlatform, verb: &str, moment: Moment) -> Hold {
-    let hold = Hold::default();
+fn hold_next(platform: &EnginePlatform, verb: &str, moment: FaultTiming) -> FaultGate {
+    let hold = FaultGate::default();
     platform.to_provisioner.points.once(verb, moment, Deed::Hold(hold.clone()));
     hold
 }
 
-/// What a power cut does to a container: its processes are gone, frozen or not.
+/// Kills the container's processes, frozen or not, as a power cut does.
 fn reboot(platform: &EnginePlatform, person: &Person) {
     let name = platform.ground.name(person);
     match platform.ground.docker(&["inspect", "--format", "{{.State.Status}}", &name]).trim() {

@@ -1,18 +1,19 @@
-//! R3: the Engine is killed, and stopped for a while, and comes back. Whoever is awake does not notice; whoever is not is told
-//! so in a sentence and with a time; afterwards everything is as it was.
+//! An Engine that is killed, or stopped for a while, and comes back: awake instances are served throughout, visitors of
+//! sleeping ones get a sentence and Retry-After, and afterwards sleeping instances wake again.
 
 use std::time::Duration;
 
 use berth::instances::Fact;
 
 use berth_testing::docker_engine::OwnEngine;
-use berth_testing::engine_platform::{EnginePlatform, Ground, Person};
+use berth_testing::engine_platform::{EnginePlatform, Ground};
+use berth_testing::person::Person;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_engine_dies_and_comes_back_and_who_is_awake_does_not_notice() {
+async fn awake_instances_are_served_while_the_engine_is_down_and_sleeping_ones_wake_afterwards() {
     let mut engine = OwnEngine::start_up();
     let platform = EnginePlatform::on(Ground { network: "away", subnet: "10.95.0.0", engine: engine.socket() }).await;
     let stopped = platform.settle_in("stopped").await;
@@ -36,7 +37,7 @@ async fn the_engine_dies_and_comes_back_and_who_is_awake_does_not_notice() {
         for person in [&stopped, &frozen] {
             is_told_to_come_back(&platform, person).await;
         }
-        let api = platform.get("app.example.com", "/api/instance", &format!("__Host-berth={}", awake.session)).await;
+        let api = platform.get("app.example.com", "/api/instance", &awake.app_cookie()).await;
         assert_eq!((api.status, api.json()["fact"].as_str()), (200, Some("awake")));
         engine.start();
         platform.wait(Duration::from_secs(90)).await;
@@ -46,7 +47,7 @@ async fn the_engine_dies_and_comes_back_and_who_is_awake_does_not_notice() {
         until_served(&platform, &stopped).await;
         assert_eq!(platform.ask(&stopped, "/sum/home/berth/keep").await, kept);
         assert_eq!(platform.ground.containers().len(), 3, "one each");
-        // As before, for the next time.
+        // The same state as before, for the next outage.
         use berth::instances::{Cause, Wish};
         for (person, how) in [(&stopped, Wish::Stopped), (&frozen, Wish::Frozen)] {
             platform.instances().sleep(&person.instance, how, Cause::OwnerAsked).await.unwrap();
@@ -65,7 +66,7 @@ async fn is_told_to_come_back(platform: &EnginePlatform, person: &Person) {
     assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("your files are safe")));
 }
 
-/// R3: within a minute.
+/// Waits until the instance is served again, for a minute at most.
 async fn until_served(platform: &EnginePlatform, person: &Person) {
     for _ in 0..30 {
         if platform.visit(person, "/healthz").await.status == 200 {

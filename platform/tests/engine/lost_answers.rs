@@ -1,28 +1,29 @@
-//! An Engine, and a provisioner, that drop, delay and double what they say to somebody: nobody else notices, and once it is
-//! over nothing is missing and nothing is there twice.
+//! Faults between platform, provisioner and Engine: answers about one instance are dropped, delayed or doubled. Other
+//! instances are not affected, and afterwards no container is missing or there twice.
 
 use std::time::Duration;
 
 use berth::instances::{Cause, Fact};
 
-use berth_testing::engine_platform::{EnginePlatform, Ground, Person};
+use berth_testing::engine_platform::{EnginePlatform, Ground};
 use berth_testing::fake_platform::until;
-use berth_testing::fault_proxy::{Deed, FaultProxy, Hold, Moment};
+use berth_testing::fault_proxy::{Deed, FaultGate, FaultProxy, FaultTiming};
+use berth_testing::person::Person;
 use berth_testing::soak::SoakTest;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
-/// Longer than the longest pause after a failure.
+/// Longer than the longest backoff after a failure.
 const OVER: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_becomes_of_ones_answers_others_wake_and_afterwards_so_does_that_one() {
+async fn faults_of_one_instance_do_not_delay_others_and_it_wakes_once_they_end() {
     let mut long = SoakTest::story("lost_answers");
     let platform = engine_platform().await;
     let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
     let mut cases = Vec::new();
     for sleep in [FIVE_MINUTES, HALF_AN_HOUR] {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             for (word, deed) in [
                 ("dropped", Deed::Drop),
                 ("failed", Deed::Fail),
@@ -38,16 +39,16 @@ async fn whatever_becomes_of_ones_answers_others_wake_and_afterwards_so_does_tha
     long.shuffle(&mut cases);
     cases.truncate(long.count(6, cases.len()));
     for (sleep, moment, word, deed, engine) in cases {
-        let (relay, who) =
+        let (proxy, who) =
             if engine { (&platform.to_engine, "Engine") } else { (&platform.to_provisioner, "provisioner") };
         let case = format!("what the {who} hears of alice is {word}, {moment:?}, after {sleep:?}");
         long.say(&case);
         platform.wait(sleep).await;
         assert!(!bob.instance.is_awake(), "{case}");
-        relay.points.always_about(&alice.instance.id.to_string(), moment, deed);
+        proxy.points.always_about(&alice.instance.id.to_string(), moment, deed);
         let (_, others) = tokio::join!(platform.visit(&alice, "/count"), platform.visit(&bob, "/count"));
         assert_eq!(others.status, 200, "{case}: {}", others.text());
-        relay.points.clear();
+        proxy.points.clear();
         platform.wait(OVER).await;
         platform.ask(&alice, "/count").await;
         until(&alice.instance, |status| status.fact == Fact::Awake).await;
@@ -57,20 +58,20 @@ async fn whatever_becomes_of_ones_answers_others_wake_and_afterwards_so_does_tha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_one_call_never_ends_others_wake_and_rounds_go_on() {
+async fn a_call_that_hangs_delays_neither_other_wakes_nor_rounds() {
     let platform = EnginePlatform::on(Ground { network: "hangs", subnet: "10.96.0.0", engine: ENGINE.into() }).await;
     let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
-    for relay in [&platform.to_provisioner, &platform.to_engine] {
-        for moment in [Moment::Before, Moment::After] {
+    for proxy in [&platform.to_provisioner, &platform.to_engine] {
+        for moment in [FaultTiming::Before, FaultTiming::After] {
             platform.wait(HALF_AN_HOUR).await;
-            let hold = hang(relay, &alice, moment);
+            let hold = hang(proxy, &alice, moment);
             let waiting = platform.instances().wake(&alice.instance, Cause::Visit).await;
             assert!(waiting.is_ok() && hold.is_met_within(Duration::from_secs(20)).await);
             platform.ask(&bob, "/count").await;
             platform.instances().round().await;
             assert!(!alice.instance.is_awake(), "its call has not been answered yet");
             hold.release();
-            relay.points.clear();
+            proxy.points.clear();
             platform.ask(&alice, "/count").await;
             platform.instances().settled().await;
         }
@@ -78,12 +79,12 @@ async fn while_one_call_never_ends_others_wake_and_rounds_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_never_comes_and_events_that_end_keep_nobody_asleep() {
+async fn a_list_that_hangs_and_event_streams_that_end_block_no_wake() {
     let platform = EnginePlatform::on(Ground { network: "lists", subnet: "10.88.0.0", engine: ENGINE.into() }).await;
     let bob = platform.settle_in("bob").await;
     platform.wait(HALF_AN_HOUR).await;
-    let hold = Hold::default();
-    platform.to_provisioner.points.once("list", Moment::Before, Deed::Hold(hold.clone()));
+    let hold = FaultGate::default();
+    platform.to_provisioner.points.once("list", FaultTiming::Before, Deed::Hold(hold.clone()));
     let round = tokio::spawn({
         let instances = platform.instances().clone();
         async move { instances.round().await }
@@ -92,9 +93,9 @@ async fn a_list_that_never_comes_and_events_that_end_keep_nobody_asleep() {
     platform.ask(&bob, "/count").await;
     hold.release();
     round.await.unwrap();
-    // Events end at once, each time they are asked for: found by looking, then.
-    platform.to_provisioner.points.always("events", Moment::After, Deed::Drop);
-    platform.to_engine.points.always("events", Moment::After, Deed::Drop);
+    // The event streams end at once, so only the periodic list finds the change.
+    platform.to_provisioner.points.always("events", FaultTiming::After, Deed::Drop);
+    platform.to_engine.points.always("events", FaultTiming::After, Deed::Drop);
     platform.wait(FIVE_MINUTES).await;
     assert_eq!(bob.instance.fact(), Fact::Frozen);
     platform.ask(&bob, "/count").await;
@@ -106,9 +107,9 @@ async fn engine_platform() -> EnginePlatform {
     EnginePlatform::on(Ground { network: "lost", subnet: "10.92.0.0", engine: ENGINE.into() }).await
 }
 
-/// From now on nothing that is said about somebody arrives, or is answered.
-fn hang(relay: &FaultProxy, person: &Person, moment: Moment) -> Hold {
-    let hold = Hold::default();
-    relay.points.always_about(&person.instance.id.to_string(), moment, Deed::Hold(hold.clone()));
+/// Holds every request about the person's instance, or every answer.
+fn hang(proxy: &FaultProxy, person: &Person, moment: FaultTiming) -> FaultGate {
+    let hold = FaultGate::default();
+    proxy.points.always_about(&person.instance.id.to_string(), moment, Deed::Hold(hold.clone()));
     hold
 }

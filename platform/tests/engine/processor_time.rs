@@ -5,20 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth::app::App;
-use berth::clock::Clock;
 use berth::config::ContainerConfig;
-use berth::containers::ContainerHost as _;
 use berth::instances::{Fact, Work};
+use berth_containers::ContainerHost as _;
+use berth_ground::clock::Clock;
 
 use berth_testing::container_hosts::{self, ContainerHosts};
-use berth_testing::fake_platform::{sign_up, until};
+use berth_testing::fake_platform::until;
+use berth_testing::person::Person;
 use berth_testing::quota_platform::client;
+use berth_testing::wait::eventually;
 use berth_testing::{START, config, sqlite};
 
-/// Prefix of what this story makes on the Engine.
+/// Prefix of the objects that this test creates on the Engine.
 const NETWORK: &str = "acttest";
 
-/// Takes away what the story made, also when it failed.
+/// Removes the objects of this test from the Engine, also when the test fails.
 struct Swept;
 
 impl Drop for Swept {
@@ -44,8 +46,8 @@ async fn a_program_that_computes_stays_awake_and_one_that_waits_falls_asleep() {
     host.ensure_networks().await.unwrap();
     let app = App::open(config, clock.clone(), host.clone()).await.unwrap();
     app.instances.begin().await.unwrap();
-    let busy = sign_up(&app.accounts, &clock, "busy").await.instance;
-    let quiet = sign_up(&app.accounts, &clock, "quiet").await.instance;
+    let busy = Person::sign_up(&app, "busy").await.instance;
+    let quiet = Person::sign_up(&app, "quiet").await.instance;
     for instance in [&busy, &quiet] {
         until(instance, |status| status.fact == Fact::Awake).await;
     }
@@ -62,9 +64,8 @@ async fn a_program_that_computes_stays_awake_and_one_that_waits_falls_asleep() {
     };
     app.instances.note_processors(&host.load().await.unwrap());
     let before = used().await;
-    while used().await < before + Duration::from_millis(200) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let has_computed = async || used().await >= before + Duration::from_millis(200);
+    eventually("the program has used 200 ms of processor time", has_computed).await;
     clock.advance(Duration::from_secs(1));
     app.instances.note_processors(&host.load().await.unwrap());
     app.instances.round().await;

@@ -7,23 +7,25 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use berth::alarms::Schedule;
-use berth::app::App;
-use berth::clock::Clock;
 use berth::config::ContainerConfig;
-use berth::containers::ContainerHost as _;
 use berth::edge::WebhookDispatcher;
 use berth::instances::{Cause, Fact, Wish};
 use berth::webhooks::{DeliveryState, PathSuffix};
+use berth_containers::ContainerHost as _;
+use berth_ground::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use berth_testing::container_hosts::{self, ContainerHosts};
-use berth_testing::fake_platform::{sign_up, until};
+use berth_testing::fake_platform::until;
+use berth_testing::person::Person;
+use berth_testing::process::start_app;
+use berth_testing::wait::eventually;
 use berth_testing::{START, config, sqlite};
 
-/// Prefix of what this story makes on the Engine.
+/// Prefix of the objects that this test creates on the Engine.
 const NETWORK: &str = "hooktest";
 
-/// Takes away what the story made, also when it failed.
+/// Removes the objects of this test from the Engine, also when the test fails.
 struct Swept;
 
 impl Drop for Swept {
@@ -47,13 +49,11 @@ async fn webhooks_and_an_alarm_wake_a_real_container_and_arrive() {
     let clock = Clock::manual(START);
     let host = Arc::new(container_hosts::docker(config.containers.clone()));
     host.ensure_networks().await.unwrap();
-    let app = App::open(config, clock.clone(), host).await.unwrap();
-    app.instances.begin().await.unwrap();
     let end = CancellationToken::new();
     let _ended = end.clone().drop_guard();
-    tokio::spawn(app.instances.clone().run(end.clone()));
+    let app = start_app(config, clock.clone(), host, &end).await;
     tokio::spawn(WebhookDispatcher::new(app.clone()).run(end));
-    let alice = sign_up(&app.accounts, &clock, "alice").await.instance;
+    let alice = Person::sign_up(&app, "alice").await.instance;
     until(&alice, |status| status.fact == Fact::Awake).await;
     app.webhooks.open_path(alice.id, "/hooks/github", PathSuffix::None).await.unwrap();
     app.alarms.set(alice.id, "once", Schedule::At(START.plus(Duration::from_secs(60))), None).await.unwrap();
@@ -66,8 +66,7 @@ async fn webhooks_and_an_alarm_wake_a_real_container_and_arrive() {
         let answer = edge.respond(request.unwrap()).await;
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         until(&alice, |status| status.fact == Fact::Awake && status.cause == Cause::Webhook).await;
-        container_hosts::until("the webhook is delivered", || async { app.webhooks.counts(alice.id).waiting == 0 })
-            .await;
+        eventually("the webhook is delivered", async || app.webhooks.counts(alice.id).waiting == 0).await;
     }
     let delivered = app.webhooks.deliveries(alice.id, DeliveryState::Delivered, 9).await.unwrap();
     let told: Vec<_> = delivered.iter().map(|view| (view.attempts, view.last_result.as_deref())).collect();

@@ -1,12 +1,12 @@
-//! Many at once, on a host that only exists in memory: R9, two thousand containers and a round over them; R11, three in ten of
-//! them wanted within a minute.
+//! Crowds on the fake container host: a reconciler round over two thousand containers, and three in ten of them woken
+//! within a minute.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth::containers::ContainerHost as _;
-use berth::containers::fake::{HoldPoint, Verb};
 use berth::instances::{Cause, Fact, Instance};
+use berth_containers::ContainerHost as _;
+use berth_containers::fake::{HoldPoint, Verb};
 
 use berth_testing::bulk_accounts::crowd;
 use berth_testing::fake_platform::FakePlatform;
@@ -58,7 +58,7 @@ async fn three_in_ten_wake_within_a_minute_a_few_at_a_time_and_none_fails() {
     let mut most = 0;
     for instance in &herd {
         most = most.max(platform.host.held(Verb::Start));
-        // One after the other, each as soon as there is one.
+        // One after the other, each as soon as a start is held.
         platform.host.until_held(Verb::Start).await;
         platform.host.let_one_pass(Verb::Start);
         let _ = instance;

@@ -1,6 +1,5 @@
-//! Load that lasts: requests at a steady pace, and WebSockets on which somebody talks, all through the edge. Next to nothing
-//! fails, next to nobody is cut off, the pace is held, and memory stays where it was. How long each takes is for
-//! `scripts/bench edge`.
+//! Sustained load: requests at a steady rate and WebSockets with traffic, all through the edge. The error rate stays
+//! near zero, connections stay open, the rate is held, and memory does not grow. `scripts/bench edge` measures latency.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +29,8 @@ use berth_testing::stub_program::BUFFER;
 const OWNERS: [&str; 8] = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"];
 /// Clients that send requests, each the next one when it is due.
 const CLIENTS: usize = 32;
-/// The longest message, and the longest body of a request. On average half of it goes each way on every WebSocket, every second.
+/// The longest message, and the longest body of a request. On average half of it goes each way on every WebSocket,
+/// every second.
 const LONGEST: usize = 16 << 10;
 const TALKS_EVERY: Duration = Duration::from_secs(1);
 /// WebSockets opened at once.
@@ -72,6 +72,7 @@ async fn requests_and_web_sockets_go_on_at_their_pace_and_memory_stays_where_it_
             tokio::spawn(send_requests(visitor, pace, (first, Arc::clone(&lengths)), end.clone()))
         })
         .collect();
+    // Real time: the load lasts. Memory is compared from the first fifth on, when all connections are open.
     tokio::time::sleep(lasts / 5).await;
     let before = resident_kib();
     tokio::time::sleep(lasts * 4 / 5).await;
@@ -103,7 +104,7 @@ async fn requests_and_web_sockets_go_on_at_their_pace_and_memory_stays_where_it_
     }
 }
 
-/// Somebody, and the instance that is theirs.
+/// A person and the address of their instance.
 #[derive(Clone)]
 struct Visitor {
     at: SocketAddr,
@@ -200,7 +201,8 @@ async fn send_requests(
     done
 }
 
-/// The platform's clock goes as the world's does, so that sessions are asked after and instances looked at as in real life.
+/// The platform's clock goes as the world's does, so that sessions are asked after and instances looked at as in real
+/// life.
 fn let_time_pass(platform: &FakePlatform) -> tokio_util::sync::DropGuard {
     let (clock, end) = (platform.clock.clone(), CancellationToken::new());
     let ended = end.clone();

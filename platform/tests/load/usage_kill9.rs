@@ -1,5 +1,5 @@
-//! Q1: the platform is killed at any moment of its AI calls, again and again. Whatever was served has its receipt, what
-//! the platform knew of a call is what the receipt says, and nothing stays held.
+//! The platform is killed at any moment of its AI calls, again and again. Every served call has its receipt, with the
+//! usage that the platform had observed, and nothing stays held.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -12,9 +12,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use berth::clock::Clock;
 use berth::db::{AccountId, Db};
 use berth::quota::Receipt;
+use berth_ground::clock::Clock;
+use berth_ground::money::Nanodollars;
 use futures_util::{StreamExt as _, stream};
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use berth_testing::quota_platform::{client, platform, reopen_at, serve, settle_in};
+use berth_testing::process::serve;
+use berth_testing::quota_platform::{client, platform, reopen_at, settle_in};
 use berth_testing::soak::SoakTest;
 use berth_testing::{Database, config_at, databases};
 
@@ -36,7 +38,7 @@ const MAX_TOKENS: u64 = 400;
 const CALLERS: usize = 12;
 /// The most that one caller makes in a life of the platform.
 const CALLS_EACH: u64 = 20;
-/// Bytes that let a call have the highest number of the whole story: a byte bounds a token.
+/// Bytes that let a call have the highest number of the whole test: a byte bounds a token.
 const PADDING: usize = 100_000;
 
 /// Which database and which provider the platform is to use.
@@ -45,7 +47,7 @@ struct Orders {
     url: String,
     dir: String,
     upstream: String,
-    /// Whose calls it carries: somebody new in each life.
+    /// The account of its calls: a new one in each life of the platform.
     handle: String,
 }
 
@@ -67,19 +69,19 @@ struct Served {
 }
 
 #[tokio::test]
-#[ignore = "the story below runs it in a process of its own, and kills it"]
-async fn the_platform() {
+#[ignore = "the test below runs it in a process of its own and kills it"]
+async fn the_killed_process() {
     let mut line = String::new();
     BufReader::new(tokio::io::stdin()).read_line(&mut line).await.unwrap();
     let orders: Orders = serde_json::from_str(&line).unwrap();
     let mut config = config_at(&orders.url, &orders.dir, &[("BERTH_CALLS_AT_ONCE", "1000")]);
     config.containers.subnet = std::net::Ipv4Addr::new(127, 89, 0, 0);
     config.anthropic.url = orders.upstream;
-    config.limits.month_nanodollars = i64::MAX / 4;
+    config.limits.month_nanodollars = Nanodollars(i64::MAX / 4);
     let running = CancellationToken::new();
     let (app, host, proxy) = platform(config, &running).await;
     let person = settle_in(&app, &host, &orders.handle).await;
-    let ready = Ready { proxy: proxy.to_string(), from: person.instance.address(), token: person.token };
+    let ready = Ready { proxy: proxy.to_string(), from: person.instance.address(), token: person.token().to_owned() };
     println!("\nready {}", serde_json::to_string(&ready).unwrap());
     std::future::pending::<()>().await;
 }
@@ -102,6 +104,7 @@ async fn whenever_the_platform_is_killed_every_call_is_accounted_for() {
                     tokio::spawn(call_on_and_on(ready.clone(), next, seed))
                 })
                 .collect();
+            // Real time: the kill hits the process at a random moment of its calls.
             tokio::time::sleep(Duration::from_millis(long.below(1200) as u64)).await;
             child.kill().await.unwrap();
             for call in calls {
@@ -124,33 +127,33 @@ async fn whenever_the_platform_is_killed_every_call_is_accounted_for() {
 /// Everything that was served against everything that was written down.
 fn account_for(kind: &str, served: &BTreeMap<u64, Served>, spent: i64, receipts: &[Receipt]) {
     assert!(!served.is_empty(), "{kind}: nothing was called");
-    assert_eq!(receipts.iter().map(|receipt| receipt.amount_nanodollars).sum::<i64>(), spent, "{kind}");
+    assert_eq!(receipts.iter().map(|receipt| receipt.amount_nanodollars.0).sum::<i64>(), spent, "{kind}");
     let mut missing = served.clone();
     let (mut nameless, mut nameless_nanodollars) = (0, 0);
     for receipt in receipts {
-        assert!(receipt.amount_nanodollars <= receipt.held_nanodollars, "{kind}: {receipt:?}");
-        if receipt.amount_nanodollars == 0 {
+        assert!(receipt.amount_nanodollars.0 <= receipt.held_nanodollars.0, "{kind}: {receipt:?}");
+        if receipt.amount_nanodollars.0 == 0 {
             // Refused by the provider, or never sent.
             continue;
         }
         let number = u64::try_from(receipt.input_tokens).unwrap();
         match missing.remove(&number) {
             Some(served) if receipt.basis == "provider" => {
-                assert_eq!(receipt.amount_nanodollars, cost(number, served), "{kind}: {served:?} {receipt:?}");
+                assert_eq!(receipt.amount_nanodollars.0, cost(number, served), "{kind}: {served:?} {receipt:?}");
             }
             // The stream broke off: what was observed is never less than what was served.
             Some(served) => {
-                assert!(receipt.amount_nanodollars >= cost(number, served), "{kind}: {served:?} {receipt:?}");
+                assert!(receipt.amount_nanodollars.0 >= cost(number, served), "{kind}: {served:?} {receipt:?}");
             }
             None => {
                 assert_ne!(receipt.basis, "provider", "{kind}: twice, or never served: {receipt:?}");
                 nameless += 1;
-                nameless_nanodollars += receipt.amount_nanodollars;
+                nameless_nanodollars += receipt.amount_nanodollars.0;
             }
         }
     }
-    // Calls of which the platform had heard nothing when it was killed, or they broke off, are charged what they can have
-    // cost: as many as there are, and never less.
+    // Calls of which the platform had heard nothing when it was killed, or they broke off, are charged what they can
+    // have cost: as many as there are, and never less.
     let unheard = missing.len();
     assert!(
         unheard <= nameless,
@@ -165,7 +168,7 @@ fn cost(number: u64, served: Served) -> i64 {
     i64::try_from(number * INPUT + served.output_tokens * OUTPUT).unwrap()
 }
 
-/// Calls one after another, of every kind, until nobody answers any more.
+/// Makes calls one after another, of every kind, until the platform no longer answers.
 async fn call_on_and_on(ready: Ready, first: u64, seed: u64) {
     let client = client(Some(ready.from));
     for number in first..first + CALLS_EACH {
@@ -194,7 +197,7 @@ async fn call_on_and_on(ready: Ready, first: u64, seed: u64) {
 
 async fn start(database: &Database, upstream: &str, life: usize) -> (Child, Ready) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "usage_kill9::the_platform", "--ignored", "--nocapture"])
+        .args(["--exact", "usage_kill9::the_killed_process", "--ignored", "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -228,8 +231,8 @@ async fn read(database: &Database) -> (i64, Vec<Receipt>) {
     let (mut spent, mut receipts) = (0, Vec::new());
     for account in accounts(&database.db).await {
         let spend = quota.reports.budget(account).await.unwrap();
-        assert_eq!(spend.held_nanodollars, 0);
-        spent += spend.spent_nanodollars;
+        assert_eq!(spend.held_nanodollars.0, 0);
+        spent += spend.spent_nanodollars.0;
         receipts.extend(quota.ledger.receipts(account, u64::from(u32::MAX)).await.unwrap());
     }
     (spent, receipts)
@@ -274,6 +277,7 @@ async fn answer(State(provider): State<Provider>, body: axum::body::Bytes) -> Re
     let tokens = 1 + kind % 40;
     let usage = |output: u64| json!({ "input_tokens": number, "output_tokens": output });
     if asked["stream"] != true {
+        // Real time: a provider that answered at once would leave no call for the kill to interrupt.
         tokio::time::sleep(Duration::from_millis(kind % 8)).await;
         provider.serve(number, tokens);
         let whole = json!({ "id": "msg_1", "type": "message", "role": "assistant", "model": "berth-demo",
@@ -301,6 +305,7 @@ async fn answer(State(provider): State<Provider>, body: axum::body::Bytes) -> Re
         let provider = provider.clone();
         async move {
             if at % 4 == 3 {
+                // Real time: the stream takes a few milliseconds, so that a kill can interrupt it.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             provider.serve(number, tokens);

@@ -1,17 +1,17 @@
-//! What the operator's examination says of a host: the walls between tenants, and versions with known holes (I6).
+//! Findings of `berth doctor` about a host: missing isolation between tenants, and versions with known vulnerabilities.
 
 use std::sync::Arc;
 
 use berth::app::App;
-use berth::containers::{ConfigurationDrift, HostReport};
 use berth::control_socket;
 use berth::modules::{Finding, Verdict};
+use berth_containers::{ConfigurationDrift, HostReport};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio_util::sync::CancellationToken;
-
-use berth_testing::container_hosts::until;
+use berth_testing::wait::eventually;
 use berth_testing::{TestModules, databases};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sea_orm::ConnectionTrait as _;
+use tokio_util::sync::CancellationToken;
 
 /// What `doctor` finds on a healthy host that is changed like this.
 async fn found(platform: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<Finding> {
@@ -20,7 +20,7 @@ async fn found(platform: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<
 }
 
 #[tokio::test]
-async fn i6_versions_with_known_holes_and_fallen_walls_are_named() {
+async fn vulnerable_versions_and_missing_isolation_are_reported() {
     type Change = fn(&mut HostReport);
     let cases: [(&str, Verdict, &str, Change); 14] = [
         ("engine", Verdict::Warning, "Upgrade to 28", |report| report.engine_version = "27.5.1".into()),
@@ -55,7 +55,36 @@ async fn i6_versions_with_known_holes_and_fallen_walls_are_named() {
 }
 
 #[tokio::test]
-async fn of_a_healthy_host_nothing_bad_is_said() {
+async fn money_and_certificates_are_checked_also_where_the_platform_cannot_start() {
+    let platform = TestModules::with(
+        databases::sqlite().await,
+        &[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "50")],
+    )
+    .await;
+    let tx = platform.db.begin().await.unwrap();
+    for statement in [
+        "DROP TABLE alarms",
+        "INSERT INTO accounts VALUES (X'00000000000000000000000000000001', 'alice', 'alice', 'member', 'active', X'00', 0, 0, 0, 0)",
+        "INSERT INTO allowances VALUES (X'00000000000000000000000000000001', '2026-11', 1000, 5)",
+    ] {
+        tx.execute_unprepared(statement).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let findings = found(&platform, |_| {}).await;
+    for (subject, verdict, words) in [
+        ("platform", Verdict::Broken, "cannot start: reading the alarms"),
+        ("money", Verdict::Broken, "spent is 5, its days sum to 0"),
+        ("new addresses", Verdict::Fine, "0 of 50"),
+    ] {
+        let finding = findings.iter().find(|finding| finding.subject == subject);
+        let finding = finding.unwrap_or_else(|| panic!("nothing is said of {subject}"));
+        assert_eq!(finding.verdict, verdict, "{finding:?}");
+        assert!(finding.sentence.contains(words), "{finding:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_healthy_host_has_no_findings() {
     let platform = TestModules::on(databases::sqlite().await).await;
     let findings = found(&platform, |_| {}).await;
     let subjects =
@@ -80,7 +109,7 @@ async fn a_running_platform_that_may_open_few_files_is_named() {
         let end = end.clone();
         async move { control_socket::listen(&listens, app, end).await }
     });
-    until("it listens", || async { socket.exists() }).await;
+    eventually("it listens", async || socket.exists()).await;
     // The platform is this process. Both limits are enough for what else it does.
     let before = getrlimit(Resource::Nofile);
     for soft in [1022, 1023] {

@@ -4,7 +4,9 @@
 
 mod accounts;
 mod architecture;
+mod deployment;
 mod doctor;
+mod migrations;
 mod pages;
 mod registration;
 mod scripts;

@@ -9,9 +9,10 @@ use berth::modules::Verdict;
 use berth::ops::{SecretMatch, compare_secret};
 use berth::own_keys::KeyOwner;
 use berth::serve;
+use berth_ground::handle::Handle;
 use tokio_util::sync::CancellationToken;
 
-use berth_testing::fake_platform::sign_up;
+use berth_testing::person::Person;
 use berth_testing::{TestModules, config_at, databases};
 
 /// Settings that differ in nothing but the secret, with ports that are free.
@@ -58,15 +59,15 @@ async fn a_start_with_another_secret_is_refused_with_a_sentence_and_doctor_says_
 async fn a_database_from_before_takes_only_a_secret_that_decrypts_what_it_holds() {
     for database in databases().await {
         let platform = TestModules::on(database).await;
-        let alice = sign_up(&platform.accounts, &platform.clock, "alice").await.signed_in;
-        let (right, wrong) = (platform.config.clone(), other_secret(&platform));
-        let (right, wrong) = (app(&platform, right).await, app(&platform, wrong).await);
+        let right = app(&platform, platform.config.clone()).await;
+        let alice = Person::sign_up(&right, "alice").await.instance.account;
+        let wrong = app(&platform, other_secret(&platform)).await;
         assert_eq!((compare(&right).await, compare(&wrong).await), (SecretMatch::Unrecorded, SecretMatch::Mismatch));
         assert!(wrong.confirm_secret().await.is_err());
         assert_eq!(compare(&right).await, SecretMatch::Unrecorded, "a refused start records nothing");
 
         // An own key counts like a one-time-code secret: one value that opens shows that the secret was in use.
-        let owner = KeyOwner { account: alice.account, handle: &alice.handle };
+        let owner = KeyOwner { account: alice, handle: &Handle::parse("alice").unwrap() };
         wrong.own_keys.set(owner, "openai", "sk-a-key-of-another-secret").await.unwrap();
         assert_eq!(compare(&wrong).await, SecretMatch::Unrecorded);
         right.confirm_secret().await.unwrap();

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use berth::alarms::{MAX_ALARMS, Schedule};
-use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
 use berth::ops::Jobs;
-use berth::server::{self, PeerLimit};
 use berth::webhooks::DeliveryState;
+use berth_ground::error::Error;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
+use berth_testing::process::serve;
 use berth_testing::quota_platform::client;
 use berth_testing::webhook_receiver::Reply;
 use berth_testing::{START, databases};
@@ -26,7 +26,7 @@ async fn put_to_sleep(platform: &FakePlatform, alice: &Person) {
 }
 
 async fn again(platform: &FakePlatform, alice: Person) -> Person {
-    Person { instance: platform.instances().by_id(alice.instance.id).unwrap(), ..alice }
+    alice.at(&platform.app)
 }
 
 /// A client of the instance API, as the program inside one instance.
@@ -39,11 +39,9 @@ struct Inside {
 
 impl Inside {
     async fn of(platform: &FakePlatform, person: &Person) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let end = CancellationToken::new();
         let router = berth::llm::router(platform.app.clone()).merge(berth::instance_api::router(platform.app.clone()));
-        tokio::spawn(server::serve(listener, router, PeerLimit::Unlimited, end.clone()));
+        let url = format!("http://{}", serve(router, &end).await);
         let token = platform.host.spec(person.instance.id).unwrap().token;
         let home = person.instance.address();
         let client = client(Some(home));
@@ -78,8 +76,9 @@ async fn a_program_sets_lists_and_deletes_its_alarms() {
         let (status, _) = inside.ask("PUT", "/alarms/once", &json!({ "at": in_an_hour }).to_string()).await;
         assert_eq!(status, 200, "seconds since 1970 will do, and the name is one alarm's");
         let (_, all) = inside.ask("GET", "/alarms", "").await;
-        let named: Vec<_> = all["alarms"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
-        assert_eq!((named, &all["most"]), (vec!["nightly", "once"], &json!(MAX_ALARMS)));
+        let named: Vec<_> = all["items"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
+        assert_eq!((named, &all["limit"]), (vec!["nightly", "once"], &json!(MAX_ALARMS)));
+        assert_eq!(all["next"], json!(null), "one page holds all of them");
         assert_eq!(inside.ask("DELETE", "/alarms/once", "").await.0, 204);
         let (status, gone) = inside.ask("DELETE", "/alarms/once", "").await;
         assert_eq!((status, &gone["code"]), (404, &json!("not_found")));
@@ -252,7 +251,7 @@ async fn an_alarm_does_not_pile_up_while_its_last_delivery_waits() {
     for _ in 0..20 {
         platform.clock.advance(Duration::from_secs(60));
         alarms.ring_due().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        platform.deliver_due().await;
     }
     assert_eq!(platform.app.webhooks.deliveries(id, DeliveryState::Waiting, 99).await.unwrap().len(), 1);
     assert_eq!(platform.app.webhooks.counts(id).waiting, 1);

@@ -9,17 +9,18 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use berth::app::App;
 use berth::certificates::Certificates;
-use berth::handle::Handle;
 use berth::instances::PortList;
 use berth::modules::Verdict;
+use berth_ground::handle::Handle;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
 use berth_testing::caddy::CaddyProxy;
+use berth_testing::caddy::pebble;
 use berth_testing::chromium::trust;
 use berth_testing::fake_platform::FakePlatform;
 use berth_testing::http1_client::Wire;
-use berth_testing::pebble;
+use berth_testing::wait::eventually;
 use berth_testing::web_client::WebFixture;
 
 /// Two first certificates a week: one token refills in three and a half days.
@@ -164,15 +165,12 @@ async fn hosts_of_ports_get_no_certificates_while_the_budget_is_limited() {
 /// Waits until reservations are stored, which happens after `ask` has answered.
 async fn until_stored(platform: &FakePlatform, names: u32) {
     let weekly = platform.app.config.certificates_a_week.unwrap();
-    for _ in 0..400 {
+    let are_stored = async || {
         let (db, clock) = (platform.app.db.clone(), platform.clock.clone());
         let usage = Certificates::open(db, clock, Some(weekly)).await.unwrap().usage().unwrap();
-        if usage.names == names {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the reservations were not stored");
+        usage.names == names
+    };
+    eventually("the reservations are stored", are_stored).await;
 }
 
 #[tokio::test]

@@ -8,13 +8,14 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::routing::get;
 use berth::domains::{Domain, DomainState, Domains};
-use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
 use berth::sharing::ShareAudience;
+use berth_ground::error::Error;
 use tower::ServiceExt as _;
 
-use berth_testing::fake_platform::{FakePlatform, Person, cookie_of, until};
+use berth_testing::fake_platform::{FakePlatform, until};
 use berth_testing::name_server::NameServer;
+use berth_testing::person::Person;
 use berth_testing::web_client::WebFixture;
 use berth_testing::{Database, databases, sqlite};
 
@@ -120,7 +121,7 @@ async fn a_custom_domain_behaves_like_the_instances_own_host() {
     let place = Place::new().await;
     let (platform, alice) = (&place.platform, &place.alice);
     place.prove(alice).await;
-    let app = format!("__Host-berth={}", alice.signed_in.session.reveal());
+    let app = alice.app_cookie();
     let sent = platform.get(NAME, "/echo?x=1", &[PAGE]).await;
     let way = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
     assert!(way.starts_with("/hand-off?host=docs.alice.org&"), "{way}");
@@ -168,10 +169,10 @@ async fn shares_apply_to_a_custom_domain_too() {
     let (platform, sharing) = (&place.platform, &place.platform.app.sharing);
     let domain = place.prove(&place.alice).await;
     sharing.add(&place.alice.instance, "/echo", ShareAudience::SignedIn).await.unwrap();
-    let bobs = cookie_of(&platform.app.accounts, &place.bob, NAME).await;
+    let bobs = place.bob.cookie_for(&platform.app.accounts, NAME).await;
     assert_eq!(platform.get(NAME, "/echo", &[("cookie", &bobs)]).await.status, 200);
     assert_eq!(place.status(NAME, &bobs).await, 403);
-    let session = platform.app.accounts.authenticate("app.example.com", place.bob.signed_in.session.reveal()).await;
+    let session = platform.app.accounts.authenticate("app.example.com", place.bob.session()).await;
     let way = platform.app.accounts.hand_off_target(&session.unwrap().unwrap(), NAME).unwrap();
     assert_eq!((way.handle.as_str(), way.origin.as_str()), ("alice", "https://docs.alice.org"));
     // The domain moves to Bob. The session that his browser got while it was Alice's is not valid on his instance.
@@ -180,7 +181,7 @@ async fn shares_apply_to_a_custom_domain_too() {
     platform.clock.advance(Duration::from_secs(5));
     place.prove(&place.bob).await;
     assert_eq!(place.status(NAME, &bobs).await, 401);
-    let own = cookie_of(&platform.app.accounts, &place.bob, NAME).await;
+    let own = place.bob.cookie_for(&platform.app.accounts, NAME).await;
     assert_eq!(place.status(NAME, &own).await, 200);
 }
 

@@ -15,5 +15,6 @@ mod programs;
 mod quota;
 mod security;
 mod sharing;
+mod unreadable_rows;
 mod web;
 mod webhooks;

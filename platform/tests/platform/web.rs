@@ -1,7 +1,7 @@
 //! The pages and the API of the platform, used step by step.
 
 use axum::http::{Method, Request, StatusCode};
-use berth::web::routes;
+use berth::web::app_routes;
 use berth_testing::web_client::{Answer, WebClient, WebFixture};
 use serde_json::json;
 use tower::ServiceExt as _;
@@ -34,7 +34,7 @@ fn assert_guarded(answer: &Answer, what: &str) {
 async fn every_page_is_guarded_by_its_headers_and_private_ones_are_not_kept() {
     let site = WebFixture::new().await;
     let mut operator = site.operator("olivia").await;
-    for route in routes::app().iter().filter(|route| route.method == Method::GET) {
+    for route in app_routes().iter().filter(|route| route.method == Method::GET) {
         let answer = operator.get(&route.path.replace("{*path}", "berth.css")).await;
         assert_guarded(&answer, route.path);
         let kept = answer.header("cache-control");
@@ -109,6 +109,27 @@ async fn errors_are_pages_for_people_and_problems_for_programs() {
     assert_eq!(too_large.status.as_u16(), 413);
     let malformed = visitor.get("/sign-up?handle=%ff").await;
     assert!(malformed.status.is_client_error() || malformed.status.is_success(), "{}", malformed.status);
+}
+
+#[tokio::test]
+async fn former_addresses_redirect_permanently_with_what_follows_them() {
+    let site = WebFixture::new().await;
+    let mut alice = site.member("alice").await;
+    for (former, present) in [
+        ("/mailbox", "/webhooks"),
+        ("/mailbox?state=failed", "/webhooks?state=failed"),
+        ("/spend/receipts?before=7", "/usage/receipts?before=7"),
+        ("/spend/receipts/0191d9a5", "/usage/receipts/0191d9a5"),
+        ("/leave", "/account/delete"),
+        ("/leaving", "/account/deletion"),
+        ("/leaving/a?b=c", "/account/deletion/a?b=c"),
+        ("/admin/spend?page=2", "/admin/usage?page=2"),
+        ("/mailbox//evil.example", "/webhooks//evil.example"),
+    ] {
+        assert_eq!(alice.get(former).await.in_short(), format!("308 {present}"), "{former}");
+    }
+    assert_eq!(alice.get("/leavings").await.in_short(), "404");
+    assert_eq!(alice.post("/leave", "").await.in_short(), "405", "a form of an open page is not sent elsewhere");
 }
 
 #[tokio::test]

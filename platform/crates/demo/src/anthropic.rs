@@ -3,8 +3,8 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::WireShape;
 use super::script::AnswerScript;
+use super::wire_shape::WireShape;
 
 pub const SHAPE: WireShape = WireShape {
     whole,

@@ -8,6 +8,7 @@ mod embeddings;
 mod openai;
 mod responses;
 mod script;
+mod wire_shape;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use script::{AnswerScript, InjectedFault};
+use wire_shape::WireShape;
 
 /// The default delay between two words, similar to real models.
 const HUMAN_PACE: Duration = Duration::from_millis(25);
@@ -144,16 +146,6 @@ async fn ledger(State(demo): State<DemoModel>) -> Json<ServedView> {
         output_tokens: output_tokens.load(Ordering::SeqCst),
         streams: streams.load(Ordering::SeqCst),
     })
-}
-
-/// The wire format of one API.
-struct WireShape {
-    whole: fn(&AnswerScript) -> Value,
-    /// The server-sent events of a stream, each with its number of output tokens.
-    frames: fn(&AnswerScript) -> Vec<(String, u64)>,
-    error: fn(StatusCode) -> Value,
-    /// The event that ends a stream when the model is overloaded.
-    overloaded: &'static str,
 }
 
 impl DemoModel {

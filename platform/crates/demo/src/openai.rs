@@ -3,8 +3,8 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::WireShape;
 use super::script::AnswerScript;
+use super::wire_shape::WireShape;
 
 /// The creation time of every answer. Fixed, so that equal requests give equal bytes.
 pub const CREATED: u64 = 1_793_491_200;

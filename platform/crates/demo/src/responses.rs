@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::WireShape;
 use super::openai::{CREATED, error};
 use super::script::AnswerScript;
+use super::wire_shape::WireShape;
 
 pub const SHAPE: WireShape = WireShape {
     whole,

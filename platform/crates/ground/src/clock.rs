@@ -9,8 +9,6 @@ use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::calendar::Datelike as _;
-
 /// A moment in UTC, in milliseconds since the Unix epoch. Stored as an integer: RFC 3339 text with mixed offsets does
 /// not sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,13 +40,6 @@ impl Timestamp {
     pub fn seconds(self) -> i64 {
         // Rounded down even before 1970, so that a second never spans two thousand milliseconds.
         self.0.div_euclid(1000)
-    }
-
-    /// Year, month and day in UTC.
-    #[must_use]
-    pub fn date(self) -> (i64, i64, i64) {
-        let date = self.utc_date();
-        (date.year().into(), date.month().into(), date.day().into())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Fair shares: a counting semaphore over a shared resource with a limit for each holder and a reserve, so that no tenant
-//! or client can use up what all share (a bulkhead).
+//! Fair shares: a counting semaphore over a shared resource with a limit for each holder and a reserve, so that no
+//! tenant or client can use up what all share (a bulkhead).
 //!
 //! The unit is the pool's own: a connection, a request in flight, a byte in memory. A claim never waits: a caller over
 //! its share is refused at once, because a queue would let slow holders delay the others.

@@ -1,4 +1,5 @@
-//! The base crate: clock and randomness, calendar, ids, handles, secrets, errors, configuration, process start-up.
+//! The base crate: clock and randomness, calendar, money, ids, handles, secrets, errors, configuration, process
+//! start-up.
 //!
 //! Cargo features add what only the platform needs; the provisioner is built without them. `sea-orm` adds the traits
 //! that this library requires of our types, `keys` the encryption at rest.
@@ -11,6 +12,7 @@ pub mod error;
 pub mod fair_share;
 pub mod handle;
 pub mod ids;
+pub mod money;
 pub mod process;
 pub mod secrets;
 pub mod settings;

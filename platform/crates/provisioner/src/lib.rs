@@ -1,8 +1,8 @@
 //! The privileged process (privilege separation): serves [`ContainerHost`] on a Unix socket to the platform, which has
 //! no Docker socket.
 //!
-//! It does not trust its clients: there is a fixed set of verbs, every argument is validated, and no argument configures a
-//! container's privileges.
+//! It does not trust its clients: there is a fixed set of verbs, every argument is validated, and no argument
+//! configures a container's privileges.
 
 mod rules;
 

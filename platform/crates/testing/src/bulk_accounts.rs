@@ -1,9 +1,9 @@
 //! A fixture that inserts many accounts at once: the rows that a sign-up writes, on SQLite.
 
-use berth::clock::{Clock, Timestamp};
-use berth::containers::{ContainerSpec, Slot};
 use berth::db::{Db, InstanceId};
-use berth::secrets::{Token, hash};
+use berth_containers::{ContainerSpec, Slot};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::secrets::{Token, hash};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
 
 /// Writes `count` accounts with one instance each that has been asleep for a day, and returns the container specs that
@@ -28,7 +28,8 @@ pub async fn crowd(
         run(
             "INSERT INTO accounts (id, handle, skeleton, role, state, totp_secret, totp_last_step, totp_failures, \
              totp_blocked_until_ms, created_at_ms) VALUES (?, ?, ?, 'member', 'active', ?, 0, 0, 0, ?)",
-            vec![account.into(), handle.clone().into(), handle.clone().into(), vec![0_u8].into(), now.0.into()],
+            // No one-time-code secret: one that does not decrypt would be a reason not to start.
+            vec![account.into(), handle.clone().into(), handle.clone().into(), Vec::<u8>::new().into(), now.0.into()],
         )
         .await?;
         run(

@@ -13,6 +13,7 @@ use thirtyfour::prelude::*;
 use crate::caddy::CaddyProxy;
 use crate::deployed_stack::{DeployedStack, PATIENCE};
 use crate::passkey_browser::OneTimeCodeApp;
+use crate::wait::Wait;
 
 pub struct ChromiumUser {
     /// Dropped first: it closes the browser, which would outlive a killed chromedriver. The drop blocks its thread
@@ -65,19 +66,15 @@ impl ChromiumUser {
 
     /// Clicks, again if the page was just being replaced by the next one.
     pub async fn click(&self, css: &str) {
-        while self.find(css).await.click().await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        self.until(&format!("a click on {css}"), async || self.find(css).await.click().await.is_ok()).await;
     }
 
     pub async fn type_into(&self, css: &str, text: &str) {
-        loop {
+        let types = async || {
             let field = self.find(css).await;
-            if field.clear().await.is_ok() && field.send_keys(text).await.is_ok() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            field.clear().await.is_ok() && field.send_keys(text).await.is_ok()
+        };
+        self.until(&format!("{css} to take the text"), types).await;
     }
 
     /// Waits for the element.
@@ -110,13 +107,10 @@ impl ChromiumUser {
     }
 
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        for _ in 0..PATIENCE.as_millis() / 100 {
-            if holds().await {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        let wait = Wait::within(PATIENCE).every(Duration::from_millis(50));
+        if !wait.succeeds(holds).await {
+            panic!("waited in vain for {what}; at {} the page says:\n{}", self.url().await, self.text().await);
         }
-        panic!("waited in vain for {what}; at {} the page says:\n{}", self.url().await, self.text().await);
     }
 
     /// Logs out. The page for logging in may be gone before it is seen: the authenticator answers it by itself.
@@ -168,7 +162,7 @@ impl ChromiumUser {
         let secret: String = self.find("code.secret").await.text().await.unwrap().split_whitespace().collect();
         assert!(self.find("svg").await.is_displayed().await.unwrap(), "the QR code is drawn by the server");
         let codes = OneTimeCodeApp::with(&secret);
-        self.type_into("#code", &codes.code(&berth::clock::Clock::system())).await;
+        self.type_into("#code", &codes.code(&berth_ground::clock::Clock::system())).await;
         self.codes = Some(codes);
         self.click("main form button").await;
         self.until_at(&format!("{}/sign-up/recovery-codes", stack.origin("app"))).await;
@@ -212,13 +206,9 @@ async fn open(port: u16, home: &std::path::Path, more: &[&str]) -> WebDriver {
         wishes.add_arg(flag).unwrap();
     }
     wishes.add_arg(&format!("--user-data-dir={}", home.join("profile").display())).unwrap();
-    for _ in 0..100 {
-        if let Ok(driver) = WebDriver::new(format!("http://127.0.0.1:{port}"), wishes.clone()).await {
-            return driver;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("chromedriver does not open a browser");
+    let open = async || WebDriver::new(format!("http://127.0.0.1:{port}"), wishes.clone()).await.ok();
+    let driver = Wait::within(PATIENCE).every(Duration::from_millis(100)).value(open).await;
+    driver.expect("chromedriver opens a browser")
 }
 
 /// As README says: into the store that Chromium reads.

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use berth::clock::Clock;
 use berth::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
-use berth::containers::docker::DockerHost;
-use berth::containers::fake::FakeHost;
-use berth::containers::remote::RemoteHost;
-use berth::containers::{ContainerHost, ContainerSpec, ContainerState, HostError, ObservedInstance, Slot};
 use berth::db::InstanceId;
+use berth_containers::docker::DockerHost;
+use berth_containers::fake::FakeHost;
+use berth_containers::remote::RemoteHost;
+use berth_containers::{ContainerHost, ContainerSpec, ContainerState, HostError, ObservedInstance, Slot};
+use berth_ground::clock::Clock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use crate::provisioner::provisioner_binary;
 use crate::tenant_image::forget_firewall;
+use crate::wait::{eventually, eventually_some};
 
 /// Prefix of everything these tests make on the Engine.
 pub const NETWORK: &str = "ctest";
@@ -54,7 +55,7 @@ impl ContainerHosts {
         Self::engine_with(|_| {}).await
     }
 
-    /// The Engine with settings of this story's own.
+    /// The Engine with settings of the test's own.
     pub async fn engine_with(change: impl FnOnce(&mut ContainerConfig)) -> Self {
         let engine = Engine::shared().await;
         let (dir, clock) = (Arc::new(tempfile::tempdir().unwrap()), clock());
@@ -86,7 +87,7 @@ impl ContainerHosts {
             size: "standard".into(),
             handle: "alice".into(),
             url: "https://alice.localhost".into(),
-            token: berth::secrets::Token::new(&Clock::system()).reveal().to_owned(),
+            token: berth_ground::secrets::Token::new(&Clock::system()).reveal().to_owned(),
         }
     }
 
@@ -166,18 +167,8 @@ fn clock() -> Clock {
 pub async fn serve(host: Arc<dyn ContainerHost>, config: ContainerConfig) -> RemoteHost {
     let socket = config.socket.clone();
     tokio::spawn(async move { berth_provisioner::serve_host(host, config, std::future::pending()).await.unwrap() });
-    until("the provisioner listens", || async { socket.exists() }).await;
+    eventually("the provisioner listens", async || socket.exists()).await;
     RemoteHost::new(socket)
-}
-
-/// Waits for something that another process makes true.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
-    let waited = timeout(Duration::from_secs(20), async {
-        while !is_true().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "waited in vain until {what}");
 }
 
 /// Asks the program inside a container, once it listens.
@@ -187,15 +178,8 @@ pub async fn ask(spec: &ContainerSpec, path: &str) -> String {
 
 /// Asks the program at an address, once it listens.
 pub async fn ask_at(address: SocketAddr, path: &str) -> String {
-    let connect = async {
-        loop {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return stream,
-                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        }
-    };
-    let mut stream = timeout(Duration::from_secs(20), connect).await.expect("the host reaches the container");
+    let connect = async || TcpStream::connect(address).await.ok();
+    let mut stream = eventually_some("the host reaches the container", connect).await;
     stream.write_all(format!("GET /{path} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
     timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await.expect("it answers").unwrap();

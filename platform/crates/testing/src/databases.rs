@@ -30,7 +30,7 @@ impl Database {
     }
 }
 
-/// One database of each kind. A story that loops over them is told on both.
+/// One database of each kind. A test that loops over them runs on both.
 pub async fn databases() -> Vec<Database> {
     let mut all = vec![sqlite().await];
     all.extend(postgres().await);
@@ -44,7 +44,7 @@ pub async fn sqlite() -> Database {
     Database { kind: "SQLite", db: Db::open_and_migrate(&url).await.unwrap(), url, dir }
 }
 
-/// The URL of a database of each kind without a schema, for stories of migrations. SQLite's file is made in `dir`.
+/// The URL of a database of each kind without a schema, for tests of migrations. SQLite's file is made in `dir`.
 pub fn urls_without_schema(dir: &Path) -> Vec<String> {
     let mut urls = vec![format!("sqlite:{}?mode=rwc", dir.join("without-schema.db").display())];
     urls.extend(postgres_url());

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long a story waits for something that takes a moment.
+use crate::wait::Wait;
+
+/// How long a test waits for a change of the stack.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct DeployedStack {
@@ -98,14 +100,9 @@ impl DeployedStack {
         });
     }
 
-    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        for _ in 0..PATIENCE.as_millis() / 200 {
-            if holds() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        panic!("waited in vain for {what}");
+    pub fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        let wait = Wait::within(PATIENCE).every(Duration::from_millis(200));
+        assert!(wait.succeeds_blocking(holds), "waited in vain for {what}");
     }
 
     /// Containers of this stack, running or not, as the Engine tells it.

@@ -6,6 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use crate::wait::Wait;
+
+/// How long an Engine may take until it answers.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The default bridge of an additional Engine. An Engine that is configured without a default bridge deletes the
 /// machine's `docker0`, although it belongs to another Engine.
 pub struct OwnBridge(String);
@@ -77,18 +82,14 @@ impl OwnEngine {
         dockerd.args(["--iptables=false", "--ip6tables=false", "--live-restore"]);
         dockerd.arg("--containerd").arg(self.path("containerd.sock"));
         self.process = Some(dockerd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        for _ in 0..200 {
+        Wait::within(START_TIMEOUT).every(Duration::from_millis(100)).succeeds_blocking(|| {
             let ping = Command::new("docker")
                 .args(["--host", &format!("unix://{}", self.socket().display()), "version"])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .status();
-            if ping.unwrap().success() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        false
+            ping.unwrap().success()
+        })
     }
 
     /// As a fault would: no last word.

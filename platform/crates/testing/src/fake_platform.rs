@@ -12,30 +12,27 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
-use berth::accounts::{Accounts, NewSession, SignUpStep};
 use berth::app::App;
-use berth::clock::Clock;
 use berth::config::ContainerConfig;
-use berth::containers::ContainerHost;
-use berth::containers::fake::FakeHost;
-use berth::containers::remote::RemoteHost;
 use berth::edge::WebhookDispatcher;
 use berth::instances::{Cause, Fact, Instance, InstanceStatus, Instances};
-use berth::server::{self, Lanes, PeerLimit, RequestHandler};
+use berth_containers::ContainerHost;
+use berth_containers::fake::FakeHost;
+use berth_containers::remote::RemoteHost;
+use berth_ground::clock::Clock;
+use berth_net::server::{self, Lanes, PeerLimit};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::{START, config, databases, somebody};
+use super::{START, config, databases};
 use crate::databases::Database;
 use crate::fault_proxy::FaultProxy;
-use crate::passkey_browser::{OneTimeCodeApp, PasskeyBrowser};
+use crate::person::Person;
+use crate::process::{RuntimeProcess, serve, serve_on, start_app};
 use crate::stub_program::{self, Said};
+use crate::wait::{PATIENCE, Wait, eventually};
 use crate::webhook_receiver::WebhookReceiver;
-
-/// How long a story waits for something that happens in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct FakePlatform {
     pub app: App,
@@ -53,31 +50,25 @@ pub struct FakePlatform {
     settings: Vec<(&'static str, &'static str)>,
     port: u16,
     /// The fault-injecting proxy between the platform and the provisioner's socket, in a fixture that has one.
-    pub relay: Option<FaultProxy>,
-    /// The platform's process: killed by dropping everything in it wherever it waits.
-    process: Option<Runtime>,
+    pub fault_proxy: Option<FaultProxy>,
+    dispatcher: WebhookDispatcher,
+    /// The platform's process, which [`FakePlatform::kill`] kills.
+    process: RuntimeProcess,
     programs: CancellationToken,
 }
 
 /// How the platform reaches the fake container host.
-enum Reached {
-    Directly,
-    ByARelay,
+enum HostConnection {
+    Direct,
+    ThroughFaultProxy,
 }
 
-/// What answers at the containers' addresses.
+/// The listener at the containers' addresses.
 enum Programs {
-    StandIns,
-    Nobody,
-    /// A story's own, on this port.
+    Stubs,
+    None,
+    /// The test's own program, on this port.
     On(u16),
-}
-
-/// An account that has signed up: its session and its instance.
-pub struct Person {
-    pub handle: &'static str,
-    pub signed_in: NewSession,
-    pub instance: Arc<Instance>,
 }
 
 impl FakePlatform {
@@ -88,27 +79,27 @@ impl FakePlatform {
 
     /// On SQLite, with no listener at the containers' addresses: the test starts a real program there.
     pub async fn of_real_programs(settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, Reached::Directly, Programs::Nobody).await
+        Self::build(databases::sqlite().await, settings, HostConnection::Direct, Programs::None).await
     }
 
-    /// On SQLite, with the host behind a provisioner's socket and a relay before that.
-    pub async fn behind_a_relay(settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, Reached::ByARelay, Programs::StandIns).await
+    /// On SQLite, with the host behind a provisioner's socket and a fault-injecting proxy before it.
+    pub async fn behind_a_fault_proxy(settings: &[(&'static str, &'static str)]) -> Self {
+        Self::build(databases::sqlite().await, settings, HostConnection::ThroughFaultProxy, Programs::Stubs).await
     }
 
-    /// On SQLite, with a program of the story's own in every container: what listens on `port`.
+    /// On SQLite, with the test's own program, which listens on `port`, in every container.
     pub async fn with_programs_on(port: u16, settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, Reached::Directly, Programs::On(port)).await
+        Self::build(databases::sqlite().await, settings, HostConnection::Direct, Programs::On(port)).await
     }
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(database, settings, Reached::Directly, Programs::StandIns).await
+        Self::build(database, settings, HostConnection::Direct, Programs::Stubs).await
     }
 
     async fn build(
         database: Database,
         settings: &[(&'static str, &'static str)],
-        reached_by: Reached,
+        connection: HostConnection,
         inside: Programs,
     ) -> Self {
         let programs = CancellationToken::new();
@@ -117,7 +108,7 @@ impl FakePlatform {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = match inside {
             Programs::On(port) => port,
-            Programs::StandIns | Programs::Nobody => listener.local_addr().unwrap().port(),
+            Programs::Stubs | Programs::None => listener.local_addr().unwrap().port(),
         };
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
@@ -125,16 +116,31 @@ impl FakePlatform {
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
         match inside {
-            Programs::StandIns => start_programs(listener, host.clone(), (&receiver, said.clone()), programs.clone()),
-            Programs::Nobody | Programs::On(_) => drop(listener),
+            Programs::Stubs => start_programs(listener, host.clone(), (&receiver, said.clone()), programs.clone()),
+            Programs::None | Programs::On(_) => drop(listener),
         }
-        let relay = match reached_by {
-            Reached::Directly => None,
-            Reached::ByARelay => Some(stand_between(&config.containers, host.clone()).await),
+        let fault_proxy = match connection {
+            HostConnection::Direct => None,
+            HostConnection::ThroughFaultProxy => Some(start_fault_proxy(&config.containers, host.clone()).await),
         };
-        let (app, [address, internal], process) = open(config, clock.clone(), reached(&relay, &host)).await;
-        let process = Some(process);
-        Self { app, host, clock, address, internal, database, receiver, said, settings, port, relay, process, programs }
+        let RunningPlatform { app, address, internal, dispatcher, process } =
+            open(config, clock.clone(), reached(&fault_proxy, &host)).await;
+        Self {
+            app,
+            host,
+            clock,
+            address,
+            internal,
+            database,
+            receiver,
+            said,
+            settings,
+            port,
+            fault_proxy,
+            dispatcher,
+            process,
+            programs,
+        }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -143,82 +149,84 @@ impl FakePlatform {
         self.start().await;
     }
 
-    /// The platform's process dies wherever it waits. When this returns, nothing of it goes on.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it waits for the process's threads to end, for as long as a story waits"
-    )]
+    /// The platform's process dies wherever it waits. No task of it runs after this returns.
     pub async fn kill(&mut self) {
-        let process = self.process.take().expect("a process runs");
-        tokio::task::spawn_blocking(move || process.shutdown_timeout(PATIENCE)).await.unwrap();
+        self.process.kill().await;
     }
 
     /// Another process takes the place of the killed one.
     pub async fn start(&mut self) {
         let mut config = config(&self.database, &self.settings);
         put_on_loopback(&mut config.containers, self.port);
-        let (app, addresses, process) = open(config, self.clock.clone(), reached(&self.relay, &self.host)).await;
-        [self.address, self.internal] = addresses;
-        (self.app, self.process) = (app, Some(process));
+        let running = open(config, self.clock.clone(), reached(&self.fault_proxy, &self.host)).await;
+        (self.app, self.dispatcher, self.process) = (running.app, running.dispatcher, running.process);
+        (self.address, self.internal) = (running.address, running.internal);
     }
 
     pub fn instances(&self) -> &Instances {
         &self.app.instances
     }
 
-    /// Signs up an account with a complete ceremony, in the platform's own runtime; its instance may not be running
+    /// Signs up an account with a complete ceremony, in the platform's own process; its instance may not be running
     /// yet.
-    pub async fn sign_up(&self, handle: &'static str) -> Person {
-        let (accounts, clock) = (self.app.accounts.clone(), self.clock.clone());
-        let browser = PasskeyBrowser::at_home().on_page_of(&self.app.config.hosts.app_origin());
-        let process = self.process.as_ref().expect("a process runs");
-        process.spawn(async move { sign_up_at(browser, &accounts, &clock, handle).await }).await.unwrap()
+    pub async fn sign_up(&self, handle: &str) -> Person {
+        let (app, handle) = (self.app.clone(), handle.to_owned());
+        self.process.run(async move { Person::sign_up(&app, &handle).await }).await
     }
 
     /// Signs up an account and waits until its instance is awake.
-    pub async fn settle_in(&self, handle: &'static str) -> Person {
+    pub async fn settle_in(&self, handle: &str) -> Person {
         let person = self.sign_up(handle).await;
         until(&person.instance, |status| status.fact == Fact::Awake).await;
         self.instances().settled().await;
         person
     }
 
-    /// The owner comes, a second later. What follows happens in the platform's own process, and dies with it.
+    /// A visit by the owner, a second later. The wake happens in the platform's own process, and dies with it.
     pub async fn visit(&self, instance: &Arc<Instance>) {
         self.clock.advance(Duration::from_secs(1));
         let (instances, instance) = (self.instances().clone(), Arc::clone(instance));
-        let process = self.process.as_ref().expect("a process runs");
-        process.spawn(async move { instances.wake(&instance, Cause::Visit).await.unwrap() }).await.unwrap();
+        self.process.run(async move { instances.wake(&instance, Cause::Visit).await.unwrap() }).await;
     }
 
-    /// Time passes, and the loop has looked.
+    /// Advances the clock by `time`, and runs a round of the reconciler.
     pub async fn wait(&self, time: Duration) {
         self.clock.advance(time);
         self.look().await;
     }
 
-    /// The loop looks at everything, now.
+    /// Runs a round of the reconciler, and returns once every instance has settled.
     pub async fn look(&self) {
         self.instances().round().await;
         self.instances().settled().await;
     }
 
-    /// Waits until the person has so many waiting deliveries, each attempted before.
-    pub async fn until_tried(&self, person: &Person, deliveries: usize) {
-        let (id, waits) = (person.instance.id, berth::webhooks::DeliveryState::Waiting);
-        for _ in 0..PATIENCE.as_millis() / 50 {
-            let waiting = self.app.webhooks.deliveries(id, waits, 99).await.unwrap();
-            if waiting.len() == deliveries && waiting.iter().all(|view| view.last_result.is_some()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("waiting: {:?}", self.app.webhooks.deliveries(id, waits, 9).await);
+    /// Attempts every webhook delivery that is due, and returns once no attempt is in flight. What has not been
+    /// delivered then is not due.
+    pub async fn deliver_due(&self) {
+        let dispatcher = self.dispatcher.clone();
+        let attempts = async move {
+            dispatcher.dispatch_due();
+            dispatcher.settled().await;
+        };
+        self.process.run(attempts).await;
     }
 
-    /// A cookie of the person's own instance host, got by a hand-off.
+    /// Waits until the person has `deliveries` waiting deliveries, each attempted at least once.
+    pub async fn until_tried(&self, person: &Person, deliveries: usize) {
+        let (id, waits) = (person.instance.id, berth::webhooks::DeliveryState::Waiting);
+        let were_tried = async || {
+            let waiting = self.app.webhooks.deliveries(id, waits, 99).await.unwrap();
+            waiting.len() == deliveries && waiting.iter().all(|view| view.last_result.is_some())
+        };
+        if !Wait::within(PATIENCE).succeeds(were_tried).await {
+            panic!("waiting: {:?}", self.app.webhooks.deliveries(id, waits, 9).await);
+        }
+    }
+
+    /// A session cookie for the host of the person's own instance, from a hand-off.
     pub async fn instance_cookie(&self, person: &Person) -> String {
-        instance_cookie(&self.app.accounts, person).await
+        person.cookie_for(&self.app.accounts, &person.host()).await
     }
 
     /// A request as Caddy would pass it on. `headers` come on top of Host.
@@ -242,9 +250,6 @@ impl FakePlatform {
 
 impl Drop for FakePlatform {
     fn drop(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.shutdown_background();
-        }
         self.programs.cancel();
     }
 }
@@ -279,90 +284,48 @@ pub async fn until(instance: &Instance, what: impl FnMut(&InstanceStatus) -> boo
     }
 }
 
-/// A cookie of the person's own instance host, got by a hand-off.
-pub async fn instance_cookie(accounts: &Accounts, person: &Person) -> String {
-    cookie_of(accounts, person, &format!("{}.example.com", person.handle)).await
-}
-
-/// A cookie of an instance's host that the person may enter, got by a hand-off.
-pub async fn cookie_of(accounts: &Accounts, person: &Person, host: &str) -> String {
-    use base64::Engine as _;
-    use sha2::Digest as _;
-    let session = accounts.authenticate("app.example.com", person.signed_in.session.reveal()).await.unwrap().unwrap();
-    let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
-    let code = accounts.hand_off(&session, host, "state", &challenge).await.unwrap();
-    let token = accounts.hand_off_redeem(host, code.reveal(), "state", "verifier", &somebody()).await.unwrap().unwrap();
-    format!("__Host-berth={}", token.reveal())
-}
-
-/// A whole sign-up, as a browser and a person do it.
-pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Person {
-    sign_up_at(PasskeyBrowser::at_home(), accounts, clock, handle).await
-}
-
-async fn sign_up_at(mut browser: PasskeyBrowser, accounts: &Accounts, clock: &Clock, handle: &'static str) -> Person {
-    let client = somebody();
-    let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
-    let token = token.reveal();
-    let options = accounts.sign_up_passkey_challenge(token).await.unwrap();
-    accounts.sign_up_passkey(token, browser.create(&options).await).await.unwrap();
-    let SignUpStep::OneTimeCode { secret, .. } = accounts.sign_up(token).await.unwrap().step else {
-        panic!("the one-time code comes after the passkey")
-    };
-    let codes = OneTimeCodeApp::with(&secret);
-    accounts.sign_up_code(token, &codes.code(clock)).await.unwrap();
-    let (signed_in, instance) = accounts.sign_up_finish(token, &client).await.unwrap();
-    Person { handle, signed_in, instance }
-}
-
 /// How the platform reaches the host.
-fn reached(relay: &Option<FaultProxy>, host: &FakeHost) -> Arc<dyn ContainerHost> {
-    match relay {
-        Some(relay) => Arc::new(RemoteHost::new(&relay.socket)),
+fn reached(fault_proxy: &Option<FaultProxy>, host: &FakeHost) -> Arc<dyn ContainerHost> {
+    match fault_proxy {
+        Some(proxy) => Arc::new(RemoteHost::new(&proxy.socket)),
         None => Arc::new(host.clone()),
     }
 }
 
-/// A provisioner in front of `host`, and a relay in front of that, until the test ends.
-async fn stand_between(containers: &ContainerConfig, host: FakeHost) -> FaultProxy {
+/// A provisioner in front of `host`, and a fault-injecting proxy in front of it, until the test ends.
+async fn start_fault_proxy(containers: &ContainerConfig, host: FakeHost) -> FaultProxy {
     let behind = ContainerConfig { socket: containers.socket.with_extension("behind"), ..containers.clone() };
-    let relay_to = behind.socket.clone();
-    std::fs::create_dir_all(relay_to.parent().unwrap()).unwrap();
+    let behind_socket = behind.socket.clone();
+    std::fs::create_dir_all(behind_socket.parent().unwrap()).unwrap();
     tokio::spawn(berth_provisioner::serve_host(Arc::new(host), behind, std::future::pending()));
-    while !relay_to.exists() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    FaultProxy::the_provisioner(&containers.socket, &relay_to)
+    eventually("the provisioner listens", async || behind_socket.exists()).await;
+    FaultProxy::the_provisioner(&containers.socket, &behind_socket)
 }
 
-/// A process of the platform; where it listens for Caddy, and for what Caddy and the operator ask.
-async fn open(
-    config: berth::config::Config,
-    clock: Clock,
-    host: Arc<dyn ContainerHost>,
-) -> (App, [SocketAddr; 2], Runtime) {
-    let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let started = process.spawn(async move {
-        let app = App::open(config, clock, host).await.unwrap();
-        app.instances.begin().await.unwrap();
+/// A process of the platform, and where it listens.
+struct RunningPlatform {
+    app: App,
+    address: SocketAddr,
+    internal: SocketAddr,
+    dispatcher: WebhookDispatcher,
+    process: RuntimeProcess,
+}
+
+async fn open(config: berth::config::Config, clock: Clock, host: Arc<dyn ContainerHost>) -> RunningPlatform {
+    let process = RuntimeProcess::with_threads(1);
+    let started = process.run(async move {
         let end = CancellationToken::new();
-        tokio::spawn(app.instances.clone().run(end.clone()));
-        tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
+        let app = start_app(config, clock, host, &end).await;
+        let dispatcher = WebhookDispatcher::new(app.clone());
+        tokio::spawn(dispatcher.clone().run(end.clone()));
         // One lane, so that each visitor meets the connections that the one before left.
         let lane = Lanes::start(NonZeroUsize::MIN).unwrap();
-        let address = listen(lane, berth::serve::public_router(app.clone()), &end).await;
-        let internal = listen(Lanes::here(), berth::serve::internal_router(app.clone()), &end).await;
-        (app, [address, internal])
+        let address = serve_on(lane, berth::serve::public_router(app.clone()), &end).await;
+        let internal = serve(berth::serve::internal_router(app.clone()), &end).await;
+        (app, dispatcher, address, internal)
     });
-    let (app, addresses) = started.await.unwrap();
-    (app, addresses, process)
-}
-
-async fn listen(lanes: Lanes, answers: impl RequestHandler, end: &CancellationToken) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
-    address
+    let (app, dispatcher, address, internal) = started.await;
+    RunningPlatform { app, address, internal, dispatcher, process }
 }
 
 fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {

@@ -20,12 +20,14 @@ pub mod fault_proxy;
 pub mod http1_client;
 pub mod name_server;
 pub mod passkey_browser;
-pub mod pebble;
+pub mod person;
+pub mod process;
 pub mod provisioner;
 pub mod raw_program;
 pub mod soak;
 pub mod stub_program;
 pub mod tenant_image;
+pub mod wait;
 pub mod webhook_receiver;
 
 use std::net::IpAddr;
@@ -35,14 +37,14 @@ use std::time::Duration;
 
 use berth::accounts::Accounts;
 use berth::app::App;
-use berth::clock::{Clock, Timestamp};
 use berth::config::Config;
-use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::instances::Instances;
 use berth::modules::Modules;
 use berth::own_keys::OwnKeys;
-use berth::peer::Client;
+use berth_containers::fake::FakeHost;
+use berth_ground::clock::{Clock, Timestamp};
+use berth_net::peer::Client;
 pub use databases::{Database, databases, sqlite};
 
 /// A Sunday in November 2026, half past ten in the morning, at the start of a one-time code's 30 seconds.

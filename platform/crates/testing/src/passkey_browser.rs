@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 use passkey::authenticator::{Authenticator, UiHint, UserCheck, UserValidationMethod};
 use passkey::client::Client;
 use passkey::crypto::rust_crypto::RustCryptoBackend;

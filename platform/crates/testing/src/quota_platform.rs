@@ -8,22 +8,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth::app::App;
-use berth::clock::Clock;
 use berth::config::Config;
-use berth::containers::fake::FakeHost;
-use berth::db::{AccountId, Db, InstanceId};
-use berth::handle::Handle;
-use berth::instances::Instance;
+use berth::db::{AccountId, Db};
 use berth::llm::ProxyTimeouts;
 use berth::quota::Quota;
 use berth::quota::reports::AccountBudget;
-use berth::secrets::InstallationKeys;
-use berth::{demo, instance_api, llm, secrets, server};
+use berth::{instance_api, llm};
+use berth_containers::fake::FakeHost;
+use berth_ground::clock::Clock;
+use berth_ground::money::Nanodollars;
+use berth_ground::secrets::{self, InstallationKeys};
 use sea_orm::ConnectionTrait as _;
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::person::Person;
+use crate::process::{serve, start_app};
+use crate::wait::eventually;
 use crate::{Database, config};
 
 /// The platform's parts and where they answer.
@@ -39,17 +40,11 @@ pub struct QuotaPlatform {
     _running: DropGuard,
 }
 
-/// An account's instance, and the token in its container.
-pub struct Person {
-    pub instance: Arc<Instance>,
-    pub token: String,
-}
-
 impl QuotaPlatform {
     /// On `database`, with what `change` changes in the settings.
     pub async fn on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
         let running = CancellationToken::new();
-        let upstream = serve(demo::router(), &running).await;
+        let upstream = serve(berth_demo::router(), &running).await;
         let mut config = config(&database, &[("BERTH_CALLS_AT_ONCE", "1000")]);
         config.containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
         config.anthropic.url = format!("http://{upstream}");
@@ -84,7 +79,7 @@ impl QuotaPlatform {
         self.app.quota.settled().await;
         let spend = self.app.quota.reports.budget(person.instance.account).await.unwrap();
         assert_eq!(self.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
-        assert_eq!(spend.held_nanodollars, 0, "something is held although no call is in flight");
+        assert_eq!(spend.held_nanodollars.0, 0, "something is held although no call is in flight");
         spend
     }
 
@@ -125,14 +120,14 @@ impl Person {
     pub fn post_by(&self, proxy: SocketAddr, path: &str, body: &Value) -> reqwest::RequestBuilder {
         client(Some(self.instance.address()))
             .post(format!("http://{proxy}{path}"))
-            .header("x-api-key", &self.token)
+            .header("x-api-key", self.token())
             .header("content-type", "application/json")
             .body(body.to_string())
     }
 
     pub fn get(&self, world: &QuotaPlatform, path: &str) -> reqwest::RequestBuilder {
         let url = format!("http://{}{path}", world.proxy);
-        client(Some(self.instance.address())).get(url).bearer_auth(&self.token)
+        client(Some(self.instance.address())).get(url).bearer_auth(self.token())
     }
 }
 
@@ -160,63 +155,27 @@ pub fn client(address: Option<Ipv4Addr>) -> reqwest::Client {
 /// The platform's parts on the database that `config` names, with a quota proxy that listens.
 pub async fn platform(config: Config, running: &CancellationToken) -> (App, Arc<FakeHost>, SocketAddr) {
     let host = Arc::new(FakeHost::new(config.containers.clone(), Clock::system()));
-    let app = App::open(config, Clock::system(), host.clone()).await.unwrap();
-    app.instances.begin().await.unwrap();
+    let app = start_app(config, Clock::system(), host.clone(), running).await;
     app.quota.begin().await.unwrap();
-    tokio::spawn(app.instances.clone().run(running.clone()));
     let router = llm::router(app.clone()).merge(instance_api::router(app.clone()));
     let proxy = serve(router, running).await;
     (app, host, proxy)
 }
 
-/// Creates an account and waits until its container has been created.
+/// Inserts an account and waits until its container has been created.
 pub async fn settle_in(app: &App, host: &FakeHost, handle: &str) -> Person {
-    let handle = Handle::parse(handle).unwrap();
-    let id = sign_up(app, &handle).await;
-    let instance = app.instances.load_committed(id).await.unwrap();
-    for _ in 0..500 {
-        if let Some(spec) = host.spec(id)
-            && app.instances.by_token_hash(&secrets::hash(&spec.token)).is_some()
-        {
-            return Person { instance, token: spec.token };
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the container of {handle} was not made: {:?}", instance.status());
-}
-
-async fn sign_up(app: &App, handle: &Handle) -> InstanceId {
-    let account = AccountId(app.clock.uuid());
-    let tx = app.db.begin().await.unwrap();
-    let id = match tx.get_database_backend() {
-        sea_orm::DbBackend::Sqlite => format!("x'{}'", account.0.simple()),
-        _ => format!("'{account}'"),
-    };
-    let secret = if id.starts_with('x') { "x'00'" } else { "'\\x00'" };
-    tx.execute_unprepared(&format!(
-        "INSERT INTO accounts (id, handle, skeleton, role, state, totp_secret, totp_last_step, totp_failures,
-            totp_blocked_until_ms, created_at_ms)
-         VALUES ({id}, '{handle}', '{}', 'member', 'active', {secret}, 0, 0, 0, 0)",
-        handle.skeleton()
-    ))
-    .await
-    .unwrap();
-    let id = app.instances.create_in(&tx, account, handle).await.unwrap();
-    tx.commit().await.unwrap();
-    id
-}
-
-pub async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(server::serve(listener, router, server::PeerLimit::Unlimited, running.clone()));
-    address
+    let person = Person::insert(app, handle).await;
+    let token = || host.spec(person.instance.id).map(|spec| spec.token);
+    let is_known = |token: String| app.instances.by_token_hash(&secrets::hash(&token)).is_some();
+    eventually(&format!("{handle} has a container"), async || token().is_some_and(is_known)).await;
+    let token = token().expect("the container was created");
+    person.with_token(token)
 }
 
 /// Books alone, without the rest of the platform: as a command of the operator opens them on the same database.
 pub async fn reopen(world: &QuotaPlatform, clock: &Clock, month_nanodollars: i64) -> Quota {
     let mut config = (*world.app.config).clone();
-    config.limits.month_nanodollars = month_nanodollars;
+    config.limits.month_nanodollars = Nanodollars(month_nanodollars);
     reopen_at(&config, clock).await
 }
 
@@ -224,7 +183,7 @@ pub async fn reopen(world: &QuotaPlatform, clock: &Clock, month_nanodollars: i64
 /// The process that they are taken from is shut out of them.
 pub async fn after_a_kill(world: &QuotaPlatform, clock: &Clock, month_nanodollars: i64) -> Quota {
     let mut config = (*world.app.config).clone();
-    config.limits.month_nanodollars = month_nanodollars;
+    config.limits.month_nanodollars = Nanodollars(month_nanodollars);
     let left = config.data_dir.join("quota");
     config.data_dir = config.data_dir.join(clock.uuid().to_string());
     let next = config.data_dir.join("quota");

@@ -135,6 +135,7 @@ async fn perform(stream: &mut TcpStream, acts: Vec<Act>) -> bool {
 async fn trickle(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> std::io::Result<()> {
     for byte in bytes {
         stream.write_all(&[*byte]).await?;
+        // Real time: the kernel would merge bytes that follow at once into one segment.
         tokio::time::sleep(pause).await;
     }
     Ok(())

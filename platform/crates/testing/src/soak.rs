@@ -1,7 +1,7 @@
 //! The harness for randomized soak tests: `scripts/test` runs a short random part of each, `scripts/soak NAME` the
 //! whole. All random choices come from one seed that is printed; `BERTH_TEST_SEED` repeats the run.
 
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -23,7 +23,7 @@ impl SoakTest {
         long
     }
 
-    /// How many of something: `whole` in the whole story.
+    /// How many of something: `whole` in a whole run.
     pub fn count(&self, short: usize, whole: usize) -> usize {
         if self.whole { whole } else { short }
     }

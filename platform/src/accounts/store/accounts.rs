@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::handle::Handle;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::{conflict_if_duplicate, unreadable};
 use crate::accounts::{AccountState, Role};
-use crate::clock::Timestamp;
-use crate::db::{AccountId, Tx};
-use crate::error::Result;
-use crate::handle::Handle;
+use crate::db::{AccountId, Tx, rows};
 
 mod row {
     use sea_orm::entity::prelude::*;
@@ -58,7 +58,7 @@ pub(in crate::accounts) struct StoredAccount {
 }
 
 impl TryFrom<row::Model> for StoredAccount {
-    type Error = crate::error::Error;
+    type Error = berth_ground::error::Error;
 
     fn try_from(row: row::Model) -> Result<Self> {
         Ok(Self {
@@ -138,11 +138,15 @@ pub(in crate::accounts) async fn account_by_handle<C: ConnectionTrait>(
     found.map(StoredAccount::try_from).transpose()
 }
 
-/// The oldest account that has a one-time-code secret; a deleted account has none.
-pub(in crate::accounts) async fn oldest_account<C: ConnectionTrait>(on: &C) -> Result<Option<StoredAccount>> {
-    let deleted = state_as_str(AccountState::Deleted);
-    let rows = row::Entity::find().filter(row::Column::State.ne(deleted)).order_by_asc(row::Column::CreatedAtMs);
-    rows.one(on).await?.map(StoredAccount::try_from).transpose()
+/// The oldest account with a one-time-code secret, and that secret, encrypted. Deleted accounts have none.
+pub(in crate::accounts) async fn oldest_totp_secret<C: ConnectionTrait>(
+    on: &C,
+) -> Result<Option<(AccountId, Vec<u8>)>> {
+    // These two columns only: another one that cannot be parsed must not stop the start.
+    let rows = row::Entity::find().select_only().columns([row::Column::Id, row::Column::TotpSecret]);
+    let none = Vec::<u8>::new();
+    let rows = rows.filter(row::Column::TotpSecret.ne(none)).order_by_asc(row::Column::CreatedAtMs).limit(1);
+    Ok(rows.into_tuple().one(on).await?)
 }
 
 /// Reads an account and locks its row until `tx` ends.
@@ -167,8 +171,8 @@ pub(in crate::accounts) async fn skeletons_of_accounts<C: ConnectionTrait>(
 
 /// The accounts sorted by handle, at most `limit`.
 pub(in crate::accounts) async fn accounts<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<StoredAccount>> {
-    let rows = row::Entity::find().order_by_asc(row::Column::Handle).limit(limit).all(on).await?;
-    rows.into_iter().map(StoredAccount::try_from).collect()
+    let first = row::Entity::find().order_by_asc(row::Column::Handle).limit(limit);
+    rows::parsed(on, first, StoredAccount::try_from).await
 }
 
 /// Compare-and-set: marks the code of `step` as used and resets the failure count. `false` when a code of this or a

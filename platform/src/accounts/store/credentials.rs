@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Query;
@@ -9,9 +11,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 use webauthn_rs::prelude::Passkey;
 
 use super::{PURGE_BATCH, conflict_if_duplicate, unreadable};
-use crate::clock::Timestamp;
-use crate::db::{AccountId, Tx};
-use crate::error::Result;
+use crate::db::{AccountId, Tx, rows};
 
 mod passkeys {
     use sea_orm::entity::prelude::*;
@@ -89,7 +89,7 @@ pub(in crate::accounts) struct StoredPasskey {
 }
 
 impl TryFrom<passkeys::Model> for StoredPasskey {
-    type Error = crate::error::Error;
+    type Error = berth_ground::error::Error;
 
     fn try_from(row: passkeys::Model) -> Result<Self> {
         Ok(Self {
@@ -139,12 +139,10 @@ pub(in crate::accounts) async fn passkeys_of<C: ConnectionTrait>(
     on: &C,
     account: AccountId,
 ) -> Result<Vec<StoredPasskey>> {
-    let rows = passkeys::Entity::find()
+    let theirs = passkeys::Entity::find()
         .filter(passkeys::Column::AccountId.eq(account))
-        .order_by_asc(passkeys::Column::CreatedAtMs)
-        .all(on)
-        .await?;
-    rows.into_iter().map(StoredPasskey::try_from).collect()
+        .order_by_asc(passkeys::Column::CreatedAtMs);
+    rows::parsed(on, theirs, StoredPasskey::try_from).await
 }
 
 /// Compare-and-set: stores the signature counter and backup state after a login, if the row still holds `before`, the

@@ -1,6 +1,8 @@
 //! The SQL of the table `departures`: scheduled account deletions, and cancelled ones until their files are unmarked on
 //! the host.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
@@ -8,9 +10,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 use super::accounts::{parse_state, state_as_str};
 use super::unreadable;
 use crate::accounts::AccountState;
-use crate::clock::Timestamp;
-use crate::db::{AccountId, InstanceId, Tx};
-use crate::error::Result;
+use crate::db::{AccountId, InstanceId, Tx, rows};
 
 mod row {
     use sea_orm::entity::prelude::*;
@@ -66,7 +66,7 @@ fn requester_as_str(requested_by: DeletionRequester) -> &'static str {
 }
 
 impl TryFrom<row::Model> for DeletionRecord {
-    type Error = crate::error::Error;
+    type Error = berth_ground::error::Error;
 
     fn try_from(row: row::Model) -> Result<Self> {
         Ok(Self {
@@ -110,8 +110,8 @@ pub(in crate::accounts) async fn departure<C: ConnectionTrait>(
 
 /// The departures that are due first, at most `limit`.
 pub(in crate::accounts) async fn departures<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<DeletionRecord>> {
-    let rows = row::Entity::find().order_by_asc(row::Column::DueAtMs).limit(limit).all(on).await?;
-    rows.into_iter().map(DeletionRecord::try_from).collect()
+    let first = row::Entity::find().order_by_asc(row::Column::DueAtMs).limit(limit);
+    rows::parsed(on, first, DeletionRecord::try_from).await
 }
 
 pub(in crate::accounts) async fn note_buried(

@@ -7,6 +7,7 @@ mod pending;
 mod sessions;
 
 pub(super) use accounts::*;
+use berth_ground::error::{Error, Result};
 pub(super) use credentials::*;
 pub(super) use departures::*;
 pub(super) use pending::*;
@@ -15,7 +16,6 @@ pub(super) use sessions::*;
 
 use crate::db;
 pub(super) use crate::db::audit::{AuditEntry, blank_audit_of, record};
-use crate::error::{Error, Result};
 
 /// Most rows that one purge deletes from a table: bounds how long it occupies the database's only writer.
 pub(super) const PURGE_BATCH: u64 = 1000;

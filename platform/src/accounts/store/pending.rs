@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::handle::Handle;
 use sea_orm::ActiveValue::Set;
 use sea_orm::Condition;
 use sea_orm::entity::prelude::*;
@@ -12,10 +15,7 @@ use super::accounts::{parse_role, role_as_str};
 use super::credentials::{passkey_from, passkey_text};
 use super::{PURGE_BATCH, conflict_if_duplicate, unreadable};
 use crate::accounts::Role;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
-use crate::handle::Handle;
 
 mod signups {
     use sea_orm::entity::prelude::*;
@@ -103,7 +103,7 @@ pub(in crate::accounts) struct StoredSignUp {
 }
 
 impl TryFrom<signups::Model> for StoredSignUp {
-    type Error = crate::error::Error;
+    type Error = berth_ground::error::Error;
 
     fn try_from(row: signups::Model) -> Result<Self> {
         Ok(Self {

@@ -1,14 +1,14 @@
 //! The SQL of the table `sessions`.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Query;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::PURGE_BATCH;
-use crate::clock::Timestamp;
-use crate::db::{AccountId, SessionId, Tx};
-use crate::error::Result;
+use crate::db::{AccountId, SessionId, Tx, rows};
 
 mod row {
     use sea_orm::entity::prelude::*;
@@ -144,13 +144,11 @@ pub(in crate::accounts) async fn sessions_of<C: ConnectionTrait>(
     account: AccountId,
     audience: &str,
 ) -> Result<Vec<StoredSession>> {
-    let rows = row::Entity::find()
+    let theirs = row::Entity::find()
         .filter(row::Column::AccountId.eq(account))
         .filter(row::Column::Audience.eq(audience))
-        .order_by_desc(row::Column::LastUsedAtMs)
-        .all(on)
-        .await?;
-    Ok(rows.into_iter().map(StoredSession::from).collect())
+        .order_by_desc(row::Column::LastUsedAtMs);
+    rows::parsed(on, theirs, |row| Ok(row.into())).await
 }
 
 /// Stores the session's last use, unless a concurrent request stored a time after `unless_after`.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode, header};
+use berth_ground::clock::Clock;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
 use tokio::net::TcpStream;
@@ -17,7 +18,6 @@ use tokio::sync::Semaphore;
 
 use super::connection::{ContainerConnection, ContainerEndpoint, noop_context};
 use super::upload_body::UploadBody;
-use crate::clock::Clock;
 use crate::instances::Instances;
 
 /// A container is on the same machine: it accepts at once, or it is faulty.

@@ -2,9 +2,8 @@
 //! and response headers with an effect on other tenants' hosts.
 
 use axum::http::header::{self, HeaderMap, HeaderValue};
-
-use crate::cookies;
-use crate::hop_by_hop::{connection_names, remove_hop_by_hop, remove_where};
+use berth_net::cookies;
+use berth_net::hop_by_hop::{connection_names, remove_hop_by_hop, remove_where};
 
 /// Response headers that a tenant may not send: each affects more than its own host, or misstates who answered.
 const FORBIDDEN_IN_RESPONSES: [&str; 9] = [
@@ -68,8 +67,8 @@ pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
     }
 }
 
-/// Removes the same names from a response's trailers as from its head: some clients merge the two, though RFC 9110 6.5.1
-/// forbids it.
+/// Removes the same names from a response's trailers as from its head: some clients merge the two, though RFC 9110
+/// 6.5.1 forbids it.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     // All of them, not only those for other hosts: no browser accepts a cookie in a trailer.
     trailers.remove(header::SET_COOKIE);

@@ -30,6 +30,7 @@ use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use axum::response::Response;
+use berth_net::peer;
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
@@ -51,7 +52,6 @@ use super::in_flight::InFlightPermit;
 use super::refusal::EdgeRefusal;
 use super::visit::{REVALIDATE_EVERY, Visit};
 use crate::instances::{Work, WorkInFlight};
-use crate::peer;
 
 /// How long a response may take to begin, and how often the visit is revalidated meanwhile.
 const RESPONSE_TIMEOUT: ResponseTimeout =

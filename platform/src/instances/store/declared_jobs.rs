@@ -1,21 +1,21 @@
 //! The rows of declared jobs: SQL for leases that keep an instance awake.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _};
 
-use crate::clock::Timestamp;
-use crate::db::{Db, InstanceId, Tx};
-use crate::error::Result;
+use crate::db::{Db, InstanceId, Tx, rows};
 use crate::instances::DeclaredJob;
 
 /// All jobs of all instances that have not expired.
 pub(in crate::instances) async fn all_jobs(db: &Db, now: Timestamp) -> Result<Vec<(InstanceId, DeclaredJob)>> {
-    let rows = job::Entity::find().filter(job::Column::UntilMs.gt(now.0)).all(db.read()).await?;
+    let current = job::Entity::find().filter(job::Column::UntilMs.gt(now.0));
     let read = |row: job::Model| {
         let (since, until) = (Timestamp(row.declared_at_ms), Timestamp(row.until_ms));
-        (row.instance_id, DeclaredJob { name: row.name, since, until })
+        Ok((row.instance_id, DeclaredJob { name: row.name, since, until }))
     };
-    Ok(rows.into_iter().map(read).collect())
+    rows::parsed(db.read(), current, read).await
 }
 
 /// Upserts a job by its name, and deletes the instance's expired jobs, which bounds the rows of one instance.

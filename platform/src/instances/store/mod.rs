@@ -7,9 +7,16 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_containers::Slot;
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait as _, EntityTrait, IdenStatic as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, QueryTrait as _,
+};
 use serde::de::DeserializeOwned;
 
 pub(super) use self::declared_jobs::{all_jobs, delete_job, delete_jobs, put_job};
@@ -17,11 +24,7 @@ use self::rows::{instance, resting_slot, transition};
 use super::rules::{Cause, Fact, Wish};
 use super::work::{LastWork, Work};
 use super::{InstanceSettings, InstanceStatus, PortList, Transition};
-use crate::clock::{Clock, Timestamp};
-use crate::containers::Slot;
-use crate::db::{AccountId, Db, InstanceId, Tx, is_duplicate};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
+use crate::db::{self, AccountId, Db, InstanceId, Tx, is_duplicate};
 
 /// A row of `instances`, in the module's own types.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ pub(super) struct InstanceRecord {
     pub account: AccountId,
     pub handle: Handle,
     pub slot: Slot,
-    pub terms: InstanceSettings,
+    pub settings: InstanceSettings,
     pub ports: PortList,
     pub upgrade: UpgradeProgress,
     pub asked: WishRecord,
@@ -122,8 +125,12 @@ pub(super) async fn insert(tx: &Tx, new: NewInstance<'_>, slots: u32, now: Times
 /// The lowest slot that no instance has and that is not in quarantine.
 async fn lowest_free_slot(tx: &Tx, slots: u32, now: Timestamp) -> Result<i64> {
     resting_slot::Entity::delete_many().filter(resting_slot::Column::FreeAtMs.lte(now.0)).exec(tx).await?;
+    // Only in the range of slots, so that no other value that a row may hold stops sign-ups.
+    let range = 0..=i64::from(slots);
     let taken = instance::Entity::find().select_only().column(instance::Column::Slot);
+    let taken = taken.filter(instance::Column::Slot.between(*range.start(), *range.end()));
     let resting = resting_slot::Entity::find().select_only().column(resting_slot::Column::Slot);
+    let resting = resting.filter(resting_slot::Column::Slot.between(*range.start(), *range.end()));
     let mut used: HashSet<i64> = taken.into_tuple().all(tx).await?.into_iter().collect();
     used.extend(resting.into_tuple::<i64>().all(tx).await?);
     (0..i64::from(slots)).find(|slot| !used.contains(slot)).ok_or_else(|| {
@@ -149,8 +156,14 @@ pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Resul
 
 /// All instances, ordered by handle.
 pub(super) async fn all(db: &Db) -> Result<Vec<InstanceRecord>> {
-    let rows = instance::Entity::find().order_by_asc(instance::Column::Handle).all(db.read()).await?;
-    rows.into_iter().map(record).collect()
+    db::rows::parsed(db.read(), instance::Entity::find().order_by_asc(instance::Column::Handle), record).await
+}
+
+/// The ids of all instances, also of those whose row cannot be parsed.
+pub(super) async fn ids(db: &Db) -> Result<HashSet<InstanceId>> {
+    let ids = instance::Entity::find().select_only().column(instance::Column::Id);
+    let rows = db.read().query_all_raw(ids.build(db.read().get_database_backend())).await?;
+    Ok(rows.iter().filter_map(|row| row.try_get("", instance::Column::Id.as_str()).ok()).collect())
 }
 
 /// One instance, from the read pool.
@@ -253,14 +266,14 @@ pub(super) async fn set_renew_at(tx: &Tx, id: InstanceId, at: Timestamp) -> Resu
 }
 
 /// Writes the settings; `false` when the instance has no row.
-pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &InstanceSettings) -> Result<bool> {
+pub(super) async fn set_settings(tx: &Tx, id: InstanceId, settings: &InstanceSettings) -> Result<bool> {
     let seconds = |of: Option<Duration>| Expr::value(of.map(|of| i64::try_from(of.as_secs()).unwrap_or(i64::MAX)));
     let written = instance::Entity::update_many()
-        .col_expr(instance::Column::Image, Expr::value(terms.image.clone()))
-        .col_expr(instance::Column::Size, Expr::value(terms.size.clone()))
-        .col_expr(instance::Column::FreezeAfterSeconds, seconds(terms.freeze_after))
-        .col_expr(instance::Column::StopAfterSeconds, seconds(terms.stop_after))
-        .col_expr(instance::Column::RemoveAfterSeconds, seconds(terms.remove_after))
+        .col_expr(instance::Column::Image, Expr::value(settings.image.clone()))
+        .col_expr(instance::Column::Size, Expr::value(settings.size.clone()))
+        .col_expr(instance::Column::FreezeAfterSeconds, seconds(settings.freeze_after))
+        .col_expr(instance::Column::StopAfterSeconds, seconds(settings.stop_after))
+        .col_expr(instance::Column::RemoveAfterSeconds, seconds(settings.remove_after))
         .filter(instance::Column::Id.eq(id))
         .exec(tx)
         .await?;
@@ -279,26 +292,23 @@ pub(super) async fn set_ports(tx: &Tx, id: InstanceId, ports: &PortList) -> Resu
 
 /// The latest transitions, newest first.
 pub(super) async fn history(db: &Db, id: InstanceId, limit: u64) -> Result<Vec<Transition>> {
-    let rows = transition::Entity::find()
+    let latest = transition::Entity::find()
         .filter(transition::Column::InstanceId.eq(id))
         .order_by_desc(transition::Column::AtMs)
-        .limit(limit)
-        .all(db.read())
-        .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Transition {
-                at: Timestamp(row.at_ms),
-                from: read(&row.from_fact)?,
-                to: read(&row.to_fact)?,
-                cause: read(&row.cause)?,
-                last: match (row.last_work, row.last_work_at_ms) {
-                    (Some(work), Some(at)) => Some(LastWork { work: read(&work)?, at: Timestamp(at) }),
-                    _ => None,
-                },
-            })
+        .limit(limit);
+    let read = |row: transition::Model| {
+        Ok(Transition {
+            at: Timestamp(row.at_ms),
+            from: read(&row.from_fact)?,
+            to: read(&row.to_fact)?,
+            cause: read(&row.cause)?,
+            last: match (row.last_work, row.last_work_at_ms) {
+                (Some(work), Some(at)) => Some(LastWork { work: read(&work)?, at: Timestamp(at) }),
+                _ => None,
+            },
         })
-        .collect()
+    };
+    db::rows::parsed(db.read(), latest, read).await
 }
 
 fn seconds(stored: Option<i64>) -> Option<Duration> {
@@ -312,7 +322,7 @@ fn record(row: instance::Model) -> Result<InstanceRecord> {
         account: row.account_id,
         handle,
         slot: Slot(u32::try_from(row.slot).context("a stored slot is out of range")?),
-        terms: InstanceSettings {
+        settings: InstanceSettings {
             image: row.image,
             size: row.size,
             freeze_after: seconds(row.freeze_after_seconds),

@@ -1,8 +1,9 @@
 //! The doctor's checks of the host, from the provisioner's report: isolation of tenants, versions with known
 //! vulnerabilities, images, swap and disk space.
 
+use berth_containers::HostReport;
+
 use crate::config::{Config, DiskLimit};
-use crate::containers::HostReport;
 use crate::modules::Finding;
 
 /// Disk usage from which a warning is given. At 80 % no volume is created, at 90 % no instance is woken.

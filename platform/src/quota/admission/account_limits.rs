@@ -1,18 +1,19 @@
-//! The types of an account's own limits and of a grant of credit.
+//! The limits of single accounts, and grants of credit.
 
+use berth_ground::handle::Handle;
+use berth_ground::money::Nanodollars;
 use serde::Serialize;
 
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::db::AccountId;
-use crate::handle::Handle;
 
-/// An account's own limits; each that it has not is `None`, and the installation's holds.
+/// The limits of one account. `None`: the installation's limit applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccountLimits {
     #[serde(skip)]
     pub account_id: AccountId,
-    pub month_nanodollars: Option<i64>,
-    pub day_nanodollars: Option<i64>,
+    pub month_nanodollars: Option<Nanodollars>,
+    pub day_nanodollars: Option<Nanodollars>,
     pub requests_a_minute: Option<i64>,
     pub tokens_a_minute: Option<i64>,
     pub calls_at_once: Option<i64>,
@@ -30,11 +31,11 @@ impl AccountLimits {
         }
     }
 
-    /// These limits where they say something, `usual` where they do not.
+    /// These limits, and those of `usual` where there is `None`.
     #[must_use]
-    pub fn over(&self, usual: Limits) -> Limits {
+    pub fn over(&self, usual: CallLimits) -> CallLimits {
         let small = |own: Option<i64>, usual| own.map_or(usual, |own| Some(u32::try_from(own).unwrap_or(u32::MAX)));
-        Limits {
+        CallLimits {
             month_nanodollars: self.month_nanodollars.unwrap_or(usual.month_nanodollars),
             day_nanodollars: self.day_nanodollars.or(usual.day_nanodollars),
             requests_a_minute: small(self.requests_a_minute, usual.requests_a_minute),
@@ -51,7 +52,7 @@ pub struct CreditGrant<'a> {
     /// For the audit.
     pub handle: &'a Handle,
     /// Below zero, it is taken back.
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
     /// What it is for; the account's owner sees it.
     pub note: &'a str,
 }

@@ -1,15 +1,17 @@
-//! The books of accounts in memory: read from the database before an account's first call, and kept from then on.
+//! The books of accounts in memory: read from the database before an account's first call, and authoritative after it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
+
 use super::books::Books;
 use super::store;
-use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::db::{AccountId, Db};
-use crate::error::Result;
 use crate::quota::calendar::Month;
 use crate::quota::prices::PriceTables;
 
@@ -19,9 +21,9 @@ pub struct Admission {
     pub(in crate::quota) clock: Clock,
     pub(in crate::quota) prices: Arc<PriceTables>,
     /// The limits of accounts that have none of their own.
-    pub(super) limits: Limits,
+    pub(super) limits: CallLimits,
     accounts: RwLock<HashMap<AccountId, Arc<SharedBooks>>>,
-    /// Whether this process makes the calls, so that its memory is right and the database a moment behind.
+    /// Whether this process makes the calls: then its memory is authoritative, and the database lags behind.
     makes_calls: AtomicBool,
 }
 
@@ -30,23 +32,24 @@ pub struct SharedBooks(Mutex<Books>);
 
 impl SharedBooks {
     pub(in crate::quota) fn lock(&self) -> MutexGuard<'_, Books> {
-        // Every step of an account checks before it changes anything, so no panic leaves it half changed.
+        // A poisoned lock is used on: every step checks before it changes anything, so a panic leaves nothing half
+        // done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Admission {
-    pub(in crate::quota) fn new(db: Db, clock: Clock, prices: Arc<PriceTables>, limits: Limits) -> Self {
+    pub(in crate::quota) fn new(db: Db, clock: Clock, prices: Arc<PriceTables>, limits: CallLimits) -> Self {
         Self { db, clock, prices, limits, accounts: RwLock::default(), makes_calls: AtomicBool::new(false) }
     }
 
-    /// Says that this process makes the calls from now on.
+    /// Makes this process the one that makes calls.
     pub(in crate::quota) fn begin(&self) {
         self.makes_calls.store(true, Ordering::Release);
     }
 
     /// The month's allowance of accounts that have none of their own.
-    pub(in crate::quota) fn usual_allowance(&self) -> i64 {
+    pub(in crate::quota) fn usual_allowance(&self) -> Nanodollars {
         self.limits.month_nanodollars
     }
 
@@ -56,7 +59,8 @@ impl Admission {
             return Ok(books);
         }
         let books = store::books(self.db.read(), id, self.limits, self.clock.now()).await?;
-        // Two tasks that read it at once read the same: until the account is in the map, it has no call in flight.
+        // Two tasks may read concurrently, and the second drops its copy. Both read the same, because an account that
+        // is not in the map has no call in flight.
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(accounts.entry(id).or_insert_with(|| Arc::new(SharedBooks(Mutex::new(books))))))
     }
@@ -84,12 +88,12 @@ impl Admission {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// The account's books as the platform that makes its calls left them in the database. Its allowance of this month
-    /// is that platform's, whatever the settings of this command.
+    /// The account's books by the sums that the platform wrote to the database. The month's allowance is the platform's
+    /// too, because the settings of this command may differ.
     async fn books_elsewhere(&self, id: AccountId) -> Result<Books> {
         let (db, now) = (self.db.read(), self.clock.now());
         let allowance = store::allowance(db, id, Month::of(now)).await?;
         let month_nanodollars = allowance.unwrap_or(self.limits.month_nanodollars);
-        store::books(db, id, Limits { month_nanodollars, ..self.limits }, now).await
+        store::books(db, id, CallLimits { month_nanodollars, ..self.limits }, now).await
     }
 }

@@ -1,25 +1,27 @@
-//! Admission: what an account may do just now, over all its limits at once. Pure; the caller holds the account's lock,
-//! which makes each function here one atomic step.
+//! Admission control over all limits of one account at once. Pure; the caller holds the account's lock, which makes
+//! each function here one atomic step.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 pub use super::token_bucket::RateLimitState;
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
+
 use super::token_bucket::TokenBucket;
-use crate::clock::Timestamp;
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::CostBound;
 
-/// For how long an agent that was refused a place is thought to want one: SDKs come again within a second or two.
+/// How long a place is reserved for an agent that was refused one: SDKs retry within a second or two.
 const WANTS_A_PLACE: Duration = Duration::from_secs(2);
-/// The number of agents with calls told apart at a time; calls of further ones count as the account's own.
+/// The most agents that are counted separately at a time; calls of further agents count as the account's own.
 const MOST_AGENTS: usize = 64;
 
-/// What a call needs at most, or used.
+/// Money and tokens: the most that a call needs, or its actual use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallAmount {
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
     /// Input and output.
     pub tokens: u64,
 }
@@ -37,7 +39,7 @@ impl CallAmount {
     }
 }
 
-/// Where a call was booked, to be found again when it is over.
+/// The month, day and agent that a call was booked under, to find them again when it settles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booking {
     pub month: Month,
@@ -46,80 +48,80 @@ pub struct Booking {
     agent: String,
 }
 
-/// Which limit a call does not fit into. Nothing was taken then.
+/// The limit that a call does not fit into. Nothing was taken from any limit then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitExceeded {
-    Month { left_nanodollars: i64, held_nanodollars: i64 },
-    Day { left_nanodollars: i64, held_nanodollars: i64 },
+    Month { left_nanodollars: Nanodollars, held_nanodollars: Nanodollars },
+    Day { left_nanodollars: Nanodollars, held_nanodollars: Nanodollars },
     CallsAtOnce { limit: u32 },
     RequestsAMinute { limit: u32, wait: Duration },
     TokensAMinute { limit: u32, wait: Duration },
 }
 
-/// Money of one month or one day.
+/// The money of one month or one day.
 #[derive(Clone, Debug)]
 pub struct PeriodTotals<P> {
     pub period: P,
-    pub spent_nanodollars: i64,
-    pub held_nanodollars: i64,
+    pub spent_nanodollars: Nanodollars,
+    pub held_nanodollars: Nanodollars,
 }
 
 impl<P> PeriodTotals<P> {
     fn of(period: P) -> Self {
-        Self { period, spent_nanodollars: 0, held_nanodollars: 0 }
+        Self { period, spent_nanodollars: Nanodollars::ZERO, held_nanodollars: Nanodollars::ZERO }
     }
 
-    fn taken(&self) -> i64 {
+    fn taken(&self) -> Nanodollars {
         self.spent_nanodollars.saturating_add(self.held_nanodollars)
     }
 
-    fn settle(&mut self, held_nanodollars: i64, spent_nanodollars: i64) {
+    fn settle(&mut self, held_nanodollars: Nanodollars, spent_nanodollars: Nanodollars) {
         self.held_nanodollars -= held_nanodollars;
         self.spent_nanodollars = self.spent_nanodollars.saturating_add(spent_nanodollars);
     }
 }
 
-/// Money of a month that is over.
+/// The money of a month that is over.
 #[derive(Clone, Debug)]
 pub struct ClosedMonth {
     pub month: Month,
-    pub allowance_nanodollars: i64,
-    pub spent_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
 }
 
 impl ClosedMonth {
-    fn used_credit(&self) -> i64 {
-        self.spent_nanodollars.saturating_sub(self.allowance_nanodollars).max(0)
+    fn used_credit(&self) -> Nanodollars {
+        self.spent_nanodollars.saturating_sub(self.allowance_nanodollars).max(Nanodollars::ZERO)
     }
 }
 
-/// The limits a minute as they stand; `None` where there is none.
+/// The present state of the limits per minute; `None` where there is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
     pub requests: Option<RateLimitState>,
     pub tokens: Option<RateLimitState>,
 }
 
-/// Money given beyond the months' allowances, in nano-dollars.
+/// Money given beyond the months' allowances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Credit {
-    /// Ever.
-    pub granted: i64,
-    /// By earlier months that are over.
-    pub used: i64,
+    /// All that was ever given.
+    pub granted: Nanodollars,
+    /// Spent by months that are over.
+    pub used: Nanodollars,
 }
 
-/// One account's books, as they are this moment.
+/// The books of one account.
 #[derive(Clone, Debug)]
 pub struct Books {
-    limits: Limits,
+    limits: CallLimits,
     credit: Credit,
     month: PeriodTotals<Month>,
     day: PeriodTotals<Day>,
     day_ends: Timestamp,
-    /// Earlier months in which calls began that are not over.
+    /// Earlier months with calls that are still in flight.
     earlier: Vec<PeriodTotals<Month>>,
-    /// Months that are over, for when something of them is corrected.
+    /// Months that are over: a correction of one changes how much credit it used.
     past: Vec<ClosedMonth>,
     requests: TokenBucket,
     tokens: TokenBucket,
@@ -131,9 +133,15 @@ pub struct Books {
 }
 
 impl Books {
-    /// As it stands in the ledger at `now`, with nothing in flight.
+    /// Opens the books at `now` by the sums of the ledger, with nothing in flight.
     #[must_use]
-    pub fn new(limits: Limits, credit: Credit, spent_this_month: i64, spent_today: i64, now: Timestamp) -> Self {
+    pub fn new(
+        limits: CallLimits,
+        credit: Credit,
+        spent_this_month: Nanodollars,
+        spent_today: Nanodollars,
+        now: Timestamp,
+    ) -> Self {
         let today = Day::of(now);
         Self {
             limits,
@@ -151,21 +159,23 @@ impl Books {
         }
     }
 
-    /// Takes in a month that is over, and what it used of the credit.
+    /// Adds a month that is over, and deducts the credit that it used.
     pub fn remember(&mut self, month: ClosedMonth) {
         self.credit.used += month.used_credit();
         self.past.push(month);
     }
 
-    /// Takes in that what was spent in a month and on one of its days is other than was booked, by so much. The
+    /// Adds a correction, which may be below zero, to the spending of a month and of one of its days. Returns the
     /// allowance of that month.
-    pub fn correct(&mut self, month: Month, day: Day, nanodollars: i64, now: Timestamp) -> i64 {
+    pub fn correct(&mut self, month: Month, day: Day, nanodollars: Nanodollars, now: Timestamp) -> Nanodollars {
         self.turn(now);
         if self.day.period == day {
-            self.day.settle(0, nanodollars);
+            self.day.settle(Nanodollars::ZERO, nanodollars);
         }
         let open = std::iter::once(&mut self.month).chain(&mut self.earlier).find(|totals| totals.period == month);
         match (open, self.past.iter_mut().find(|past| past.month == month)) {
+            // A closed month has charged its excess to the credit. Only the change of that excess counts: below the
+            // allowance a correction moves no credit, and no more comes back than the month took.
             (None, Some(past)) => {
                 let before = past.used_credit();
                 past.spent_nanodollars = past.spent_nanodollars.saturating_add(nanodollars);
@@ -174,23 +184,23 @@ impl Books {
             }
             (open, _) => {
                 if let Some(totals) = open {
-                    totals.settle(0, nanodollars);
+                    totals.settle(Nanodollars::ZERO, nanodollars);
                 }
                 self.limits.month_nanodollars
             }
         }
     }
 
-    /// Other limits and credit, from now on.
-    pub fn limit(&mut self, limits: Limits, granted_nanodollars: i64) {
+    /// Replaces limits and credit, from now on.
+    pub fn limit(&mut self, limits: CallLimits, granted_nanodollars: Nanodollars) {
         self.limits = limits;
         self.credit.granted = granted_nanodollars;
     }
 
-    /// Takes what a call of `agent` needs from every limit at once, or nothing from any.
+    /// Takes the needs of a call of `agent` from every limit at once, or nothing from any.
     ///
     /// # Errors
-    /// The first limit that it does not fit into: money before what only has to be waited for.
+    /// The first limit that it does not fit into. Money is checked before the limits that only need a wait.
     pub fn admit(&mut self, needed: CallAmount, agent: &str, now: Timestamp) -> Result<Booking, LimitExceeded> {
         self.turn(now);
         let left_nanodollars = self.left_this_month();
@@ -208,6 +218,7 @@ impl Books {
         if let Some((limit, wait)) = wait(&mut self.tokens, self.limits.tokens_a_minute, needed.tokens, now) {
             return Err(LimitExceeded::TokensAMinute { limit, wait });
         }
+        // The last check is the first change: a refusal, or a panic before this line, leaves every limit as it was.
         let place = self.take_place(agent, now)?;
         self.month.held_nanodollars += needed.nanodollars;
         self.day.held_nanodollars += needed.nanodollars;
@@ -216,8 +227,7 @@ impl Books {
         Ok(place)
     }
 
-    /// Takes a place for a call of `agent` that its owner pays the provider for: only the number of calls at once
-    /// limits it.
+    /// Takes a place for a call of `agent` under its owner's own key: only the number of concurrent calls limits it.
     ///
     /// # Errors
     /// When no place is free.
@@ -238,14 +248,15 @@ impl Books {
         Ok(Booking { month: self.month.period, day: self.day.period, agent })
     }
 
-    /// Gives back what [`Books::admit`] took for a call, and takes what it cost and used.
+    /// Gives back what [`Books::admit`] took for a call, and takes its actual cost and tokens.
     pub fn settle(&mut self, place: &Booking, held: CallAmount, spent: CallAmount) {
+        // By the month in which it was booked: a call that crosses midnight must free its hold where the hold is.
         if self.month.period == place.month {
             self.month.settle(held.nanodollars, spent.nanodollars);
         } else if let Some(at) = self.earlier.iter().position(|totals| totals.period == place.month) {
             let totals = &mut self.earlier[at];
             totals.settle(held.nanodollars, spent.nanodollars);
-            if totals.held_nanodollars == 0 {
+            if totals.held_nanodollars == Nanodollars::ZERO {
                 let totals = self.earlier.swap_remove(at);
                 self.close(totals);
             }
@@ -253,8 +264,7 @@ impl Books {
         if self.day.period == place.day {
             self.day.settle(held.nanodollars, spent.nanodollars);
         }
-        // More than was held is taken as well: a bound that was too low lets no account exceed its limit on later
-        // calls.
+        // Also beyond the hold: where a bound was too low, later calls wait for the excess.
         self.tokens.give_back(held.tokens);
         self.tokens.take(spent.tokens);
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -267,7 +277,7 @@ impl Books {
     }
 
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> CallLimits {
         self.limits
     }
 
@@ -297,40 +307,41 @@ impl Books {
         }
     }
 
-    /// Credit that no earlier month used.
+    /// The credit that no earlier month used or may still use.
     #[must_use]
-    pub fn credit(&self) -> i64 {
-        let in_flight = self.earlier.iter().map(|totals| self.used_credit(totals)).sum::<i64>();
+    pub fn credit(&self) -> Nanodollars {
+        // A call of an earlier month may still use credit, so its hold counts as used until it settles.
+        let in_flight: Nanodollars = self.earlier.iter().map(|totals| self.used_credit(totals)).sum();
         self.credit.granted.saturating_sub(self.credit.used).saturating_sub(in_flight)
     }
 
-    /// What calls of this month may still be promised.
+    /// The money that this month still has for calls: allowance and credit, less spending and holds.
     #[must_use]
-    pub fn left_this_month(&self) -> i64 {
+    pub fn left_this_month(&self) -> Nanodollars {
         self.limits.month_nanodollars.saturating_add(self.credit()).saturating_sub(self.month.taken())
     }
 
-    /// The same of today, where today has a limit.
+    /// The money that today still has for calls, where today has a limit.
     #[must_use]
-    pub fn left_today(&self) -> Option<i64> {
+    pub fn left_today(&self) -> Option<Nanodollars> {
         self.limits.day_nanodollars.map(|limit| limit.saturating_sub(self.day.taken()))
     }
 
-    /// What may still be promised to calls: of the month, and of today where today has a limit.
+    /// The money that is left for calls: the lesser of the month's and today's remainder.
     #[must_use]
-    pub fn left(&self) -> i64 {
+    pub fn left(&self) -> Nanodollars {
         let month = self.left_this_month();
         self.left_today().map_or(month, |today| today.min(month))
     }
 
-    /// The most that one more call may need, as money and tokens a minute stand.
+    /// The most that one more call may need, by money and tokens per minute.
     #[must_use]
     pub fn most(&self) -> CallAmount {
         let tokens = self.limits.tokens_a_minute.map_or(u64::MAX, |limit| self.tokens.most(limit));
         CallAmount { nanodollars: self.left(), tokens }
     }
 
-    /// Requests and tokens a minute as they stand, where they are limited.
+    /// The present state of requests and tokens per minute, where they are limited.
     #[must_use]
     pub fn rates(&self) -> RateLimits {
         let state = |bucket: &TokenBucket, limit: Option<u32>| limit.map(|limit| bucket.state(limit));
@@ -340,7 +351,7 @@ impl Books {
         }
     }
 
-    /// Opens a new month or day when it has come. A clock that was set back opens none again.
+    /// Opens the new month or day once `now` is in it. A clock that was set back reopens none.
     pub fn turn(&mut self, now: Timestamp) {
         if now < self.day_ends {
             return;
@@ -349,7 +360,8 @@ impl Books {
         self.day_ends = today.next().midnight();
         if today.month() > self.month.period {
             let before = std::mem::replace(&mut self.month, PeriodTotals::of(today.month()));
-            if before.held_nanodollars == 0 {
+            // With calls in flight its spending is not final: it is closed when the last of them settles.
+            if before.held_nanodollars == Nanodollars::ZERO {
                 self.close(before);
             } else {
                 self.earlier.push(before);
@@ -368,8 +380,8 @@ impl Books {
         });
     }
 
-    fn used_credit(&self, totals: &PeriodTotals<Month>) -> i64 {
-        totals.taken().saturating_sub(self.limits.month_nanodollars).max(0)
+    fn used_credit(&self, totals: &PeriodTotals<Month>) -> Nanodollars {
+        totals.taken().saturating_sub(self.limits.month_nanodollars).max(Nanodollars::ZERO)
     }
 
     /// The name under which a call of `agent` is counted.
@@ -377,7 +389,7 @@ impl Books {
         if self.agents.len() < MOST_AGENTS || self.agents.contains_key(agent) { agent } else { "" }
     }
 
-    /// Whether `agent` may have one of the places that are free: not one that an agent with fewer calls waits for.
+    /// Whether a free place is left for `agent`. A place for which an agent with fewer calls waits is not free.
     fn has_a_place(&mut self, agent: &str, now: Timestamp) -> bool {
         let free = self.limits.calls_at_once.saturating_sub(self.in_flight);
         self.refused.retain(|_, at| now.since(*at) < WANTS_A_PLACE);
@@ -394,7 +406,7 @@ impl Books {
     }
 }
 
-/// The limit, and how long until `needed` fits into it; `None` where it fits now, or there is no limit.
+/// The limit, and the wait until `needed` fits into it; `None` where it fits now, or there is no limit.
 fn wait(bucket: &mut TokenBucket, limit: Option<u32>, needed: u64, now: Timestamp) -> Option<(u32, Duration)> {
     let limit = limit?;
     bucket.fill(limit, now);

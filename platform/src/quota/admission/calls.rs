@@ -2,35 +2,36 @@
 
 use std::sync::Arc;
 
+use berth_ground::clock::Timestamp;
+use berth_providers::{Demand, Provider};
+
 use super::accounts::{Admission, SharedBooks};
 use super::books::{Booking, Books, CallAmount, RateLimits};
 use super::payer::Payer;
 use super::refusal::Refusal;
 use super::shortening::shortened;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId};
 use crate::quota::prices::{self, CostBound, Price};
-use berth_providers::{Demand, Provider};
 
-/// A call that wants to be made, and that the account's budget pays for.
+/// A call to be admitted that the account's budget pays for.
 #[derive(Clone, Debug)]
 pub struct BudgetCall {
     pub account: AccountId,
     pub instance: InstanceId,
-    /// Which of the account's agents makes it, as it says itself; places are shared out fairly between them.
+    /// The agent that makes the call, by the name it gives itself. Places are shared fairly between agents.
     pub agent: String,
     pub demand: Demand,
 }
 
-/// A call that wants to be made under its owner's own key.
+/// A call to be admitted that goes out under its owner's own key.
 #[derive(Clone, Debug)]
 pub struct OwnKeyCall {
     pub account: AccountId,
     pub instance: InstanceId,
-    /// As of [`BudgetCall`].
+    /// As in [`BudgetCall`].
     pub agent: String,
     pub provider: Provider,
-    /// Also one that the price table does not know.
+    /// May be a model that the price table does not have.
     pub model: String,
 }
 
@@ -44,7 +45,7 @@ pub struct BoundedCall {
     bound: CostBound,
 }
 
-/// A call that has its place in its account's books.
+/// An admitted call, booked in its account's books.
 pub struct BookedCall {
     pub account: AccountId,
     pub instance: InstanceId,
@@ -57,7 +58,7 @@ pub struct BookedCall {
     /// The model has no price of its own: `price` is the dearest of its provider's.
     pub at_the_dearest: bool,
     pub bound: CostBound,
-    /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
+    /// The hold on the account's limits: the bound, or nothing where the owner pays the provider.
     pub held: CallAmount,
     pub payer: Payer,
     pub booking: Booking,
@@ -67,7 +68,7 @@ pub struct BookedCall {
     pub at: Timestamp,
 }
 
-/// Whether a call may be made shorter than it asks to be so that it fits.
+/// Whether the answer of a call may be shortened so that the call fits.
 pub enum Fitting {
     AsItIs,
     /// With the longest answer that fits, of at least so many tokens.
@@ -104,11 +105,12 @@ impl Admission {
         }
     }
 
-    /// Takes what a call can cost at most from all limits of its account, or nothing from any. Its answer is shortened,
-    /// if it may be, in the same step, so that concurrent calls do not share the same remainder.
+    /// Takes the most that a call can cost from all limits of its account, or nothing from any. The answer is
+    /// shortened, where that is allowed, in the same atomic step, so that concurrent calls do not share the same
+    /// remainder.
     ///
     /// # Errors
-    /// Why the call may not be made.
+    /// The reason of the refusal.
     pub(in crate::quota) async fn admit(&self, call: BoundedCall, fitting: Fitting) -> Result<FittedCall, Refusal> {
         let BoundedCall { call, price, at_the_dearest, price_version, bound } = call;
         let BudgetCall { account, instance, agent, demand } = call;
@@ -116,6 +118,8 @@ impl Admission {
         let now = self.clock.now();
         let mut shortened_to = None;
         let (bound, held, booking, rates) = {
+            // One lock from the remainder to the hold, and no await under it. With two locks, concurrent calls would
+            // all be shortened to the same remainder, and all but one refused.
             let mut books = books.lock();
             let bound = match fitting {
                 Fitting::AsItIs => bound,
@@ -151,13 +155,13 @@ impl Admission {
         Ok(FittedCall { admitted, shortened_to })
     }
 
-    /// Takes a place for a call that its owner pays the provider for, and holds no money.
+    /// Takes a place for a call under its owner's own key, and holds no money.
     ///
-    /// Of the limits only that of calls at once holds for it, which keeps the platform's own room. Requests and tokens
-    /// a minute share out what the platform's keys bear at a provider, and these calls do not touch those.
+    /// Only the limit of concurrent calls applies, which protects the platform's own resources. Requests and tokens per
+    /// minute share out the rate limits of the platform's keys, which these calls do not use.
     ///
     /// # Errors
-    /// When as many calls as may be are in flight, or the books cannot be read.
+    /// When the limit of concurrent calls is reached, or the books cannot be read.
     pub(in crate::quota) async fn admit_under_own_key(&self, call: OwnKeyCall) -> Result<BookedCall, Refusal> {
         let OwnKeyCall { account, instance, agent, provider, model } = call;
         let book = self.prices.active();
@@ -184,8 +188,8 @@ impl Admission {
         })
     }
 
-    /// Whether what `demand` can cost is left to `account` just now, in money and in tokens a minute. Nothing is held:
-    /// by the time of its admission it may be otherwise.
+    /// Whether `account` has enough money and tokens per minute for `demand` at this moment. Nothing is held, so the
+    /// admission may still refuse.
     pub async fn has_room_for(&self, account: AccountId, demand: &Demand) -> bool {
         let Some(price) = self.prices.active().find(&demand.provider, &demand.model) else { return false };
         let Ok(bound) = prices::bound(&price, demand) else { return false };

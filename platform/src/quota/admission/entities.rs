@@ -1,7 +1,8 @@
-//! The tables of limits and credit as sea-orm sees them; only the store beside this file uses them.
+//! Entities of the tables of limits and credit, for the store beside this file.
 
 pub mod limits {
-    //! An account's own limits; a null column takes the installation's.
+    //! The limits of single accounts; null: the installation's limit applies.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
@@ -11,8 +12,8 @@ pub mod limits {
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub account_id: AccountId,
-        pub month_nanodollars: Option<i64>,
-        pub day_nanodollars: Option<i64>,
+        pub month_nanodollars: Option<Nanodollars>,
+        pub day_nanodollars: Option<Nanodollars>,
         pub requests_a_minute: Option<i64>,
         pub tokens_a_minute: Option<i64>,
         pub calls_at_once: Option<i64>,
@@ -24,7 +25,8 @@ pub mod limits {
 }
 
 pub mod credits {
-    //! Money given beyond the months' allowances.
+    //! Grants of credit beyond the months' allowances.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
     use uuid::Uuid;
 
@@ -36,7 +38,7 @@ pub mod credits {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
         pub account_id: AccountId,
-        pub amount_nanodollars: i64,
+        pub amount_nanodollars: Nanodollars,
         pub note: String,
         pub at_ms: i64,
     }

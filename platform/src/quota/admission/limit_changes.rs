@@ -1,36 +1,36 @@
 //! Reads and changes an account's own limits and its credit, with an audit entry for each change.
 
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+
 use super::account_limits::{AccountLimits, CreditGrant};
 use super::accounts::Admission;
 use super::store::{self, NewCredit};
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::db::AccountId;
 use crate::db::audit::{self, AuditEntry};
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::quota::prices::dollars;
 
 impl Admission {
-    /// What `account` may do now: its own limits, and the installation's where it has none.
-    pub async fn limits(&self, account: AccountId) -> Result<Limits> {
+    /// The limits that apply to `account`: its own, and the installation's where it has none.
+    pub async fn limits(&self, account: AccountId) -> Result<CallLimits> {
         Ok(self.own_limits(account).await?.over(self.limits))
     }
 
-    /// The limits that `account` has of its own; each that it has not is `None`.
+    /// The limits that were set for `account` alone.
     pub async fn own_limits(&self, account: AccountId) -> Result<AccountLimits> {
         let own = store::own_limits(self.db.read(), account).await?;
         Ok(own.unwrap_or_else(|| AccountLimits::none(account)))
     }
 
-    /// Gives `account` limits of its own, `None`s the installation's. The platform that makes its calls has to be told
-    /// with [`Admission::reload`].
+    /// Sets the limits of one account. The platform that makes its calls applies them after [`Admission::reload`].
     ///
     /// # Errors
-    /// A sentence when a limit makes no sense.
+    /// `Invalid` when a limit is below zero.
     pub async fn set_limits(&self, handle: &Handle, own: AccountLimits, by: &str) -> Result<()> {
-        let said =
-            [own.month_nanodollars, own.day_nanodollars, own.requests_a_minute, own.tokens_a_minute, own.calls_at_once];
-        if said.iter().flatten().any(|limit| *limit < 0) {
+        let amounts = [own.month_nanodollars, own.day_nanodollars].map(|limit| limit.map(|amount| amount.0));
+        let counts = [own.requests_a_minute, own.tokens_a_minute, own.calls_at_once];
+        if amounts.into_iter().chain(counts).flatten().any(|limit| limit < 0) {
             return Err(Error::invalid("limits", "A limit cannot be less than nothing."));
         }
         let tx = self.db.begin().await?;
@@ -41,7 +41,8 @@ impl Admission {
         tx.commit().await
     }
 
-    /// Gives an account money beyond its allowances, or with a minus takes it back. It lasts until it is used.
+    /// Gives an account credit beyond its allowances, or takes it back when the amount is below zero. Credit does not
+    /// expire.
     pub async fn give_credit(&self, credit: CreditGrant<'_>, by: &str) -> Result<()> {
         let CreditGrant { account, handle, nanodollars, note } = credit;
         let (id, at) = (self.clock.uuid(), self.clock.now());
@@ -53,7 +54,7 @@ impl Admission {
         tx.commit().await
     }
 
-    /// Takes over limits and credit of `account` that were written since its books were opened. Its calls go on.
+    /// Applies limits and credit that were written since the books of `account` were opened. Calls in flight go on.
     pub async fn reload(&self, account: AccountId) -> Result<()> {
         let books = self.books(account).await?;
         let (limits, granted) = (self.limits(account).await?, store::credit_granted(self.db.read(), account).await?);

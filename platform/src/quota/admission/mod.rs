@@ -1,4 +1,4 @@
-//! Admission: whether a call may be made, by all limits of its account at once, and what single accounts may do.
+//! Admission control: checks a call against all limits of its account at once, and keeps the limits of single accounts.
 
 mod account_limits;
 mod accounts;

@@ -1,4 +1,4 @@
-//! Who pays for a call, and what it takes from its account's limits by that.
+//! The payer of a call, and what the call takes from its account's limits accordingly.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ impl Payer {
         *self == Self::Budget
     }
 
-    /// What a call that was charged so takes from the account's limits.
+    /// What a call with this charge takes from the account's limits.
     pub(in crate::quota) fn spends(self, charge: &Charge) -> CallAmount {
         let used = charge.usage.all_input_tokens().saturating_add(charge.usage.output_tokens);
         CallAmount { nanodollars: charge.amount_nanodollars, tokens: if self.is_budget() { used } else { 0 } }

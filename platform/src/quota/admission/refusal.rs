@@ -1,35 +1,37 @@
-//! Why a call may not be made.
+//! Reasons for which a call is refused.
 
 use std::time::Duration;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
+use berth_ground::money::Nanodollars;
+
 use super::books::LimitExceeded;
-use crate::clock::Timestamp;
-use crate::error::Error;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::UnboundedCost;
 
-/// What a caller with too many calls in flight is told to wait: calls take seconds, and SDKs back off by themselves.
+/// The Retry-After for a caller with too many calls in flight: calls take seconds, and SDKs back off by themselves.
 pub(in crate::quota) const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// Why a call may not be made. Nothing was held.
+/// The reason for which a call is refused. Nothing was held.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// There is no price for it.
     #[error("no price for model {model}")]
     UnknownModel { model: String },
-    /// The price table does not limit what it could cost, and neither does the call.
+    /// Neither the price table nor the call sets a bound to the cost.
     #[error("no bound for model {model}")]
     NoBound { model: String, why: UnboundedCost },
     /// It could cost more than is left of `what`.
     #[error("over the allowance of the {}", what.as_str())]
     OverAllowance {
         what: BudgetPeriod,
-        left_nanodollars: i64,
-        held_nanodollars: i64,
-        needed_nanodollars: i64,
+        left_nanodollars: Nanodollars,
+        held_nanodollars: Nanodollars,
+        needed_nanodollars: Nanodollars,
         resets_on: Day,
     },
-    /// As many calls as are allowed are in flight.
+    /// The limit of concurrent calls is reached.
     #[error("too many calls at once")]
     TooManyAtOnce { limit: u32, retry_after: Duration },
     #[error("too many requests a minute")]
@@ -41,7 +43,7 @@ pub enum Refusal {
     Unavailable(#[from] Error),
 }
 
-/// What an allowance is for.
+/// The period of an allowance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BudgetPeriod {
     Month,
@@ -59,18 +61,18 @@ impl BudgetPeriod {
 }
 
 impl Refusal {
-    /// Whether a smaller call may fit: this one could cost, or use, more than is left, and something is.
+    /// Whether a smaller call may fit: something is left, and this call could need more than that.
     #[must_use]
     pub fn leaves_room(&self) -> bool {
         match self {
-            Self::OverAllowance { left_nanodollars, .. } => *left_nanodollars > 0,
+            Self::OverAllowance { left_nanodollars, .. } => *left_nanodollars > Nanodollars::ZERO,
             Self::TooManyTokens { .. } => true,
             _ => false,
         }
     }
 
     /// What `over` means for a call that could cost `needed_nanodollars`.
-    pub(super) fn of(over: LimitExceeded, needed_nanodollars: i64, now: Timestamp) -> Self {
+    pub(super) fn of(over: LimitExceeded, needed_nanodollars: Nanodollars, now: Timestamp) -> Self {
         let money = |what, left_nanodollars, held_nanodollars, resets_on| Self::OverAllowance {
             what,
             left_nanodollars,

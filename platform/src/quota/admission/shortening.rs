@@ -1,15 +1,16 @@
-//! Calls that hardly fit: with how long an answer they do. Pure.
+//! Binary search for the longest answer with which a call fits into the remaining budget. Pure.
 
 use super::books::CallAmount;
 use crate::quota::prices::{self, CostBound, Price};
 use berth_providers::Demand;
 
-/// The longest answer with which `demand` needs at most `most`, in tokens. `None` where it fits as it is, or not even
-/// with `least` of them.
+/// The longest answer, in tokens, with which `demand` needs at most `most`. `None` where it fits unshortened, or not
+/// even with `least` tokens.
 pub fn shortened(price: &Price, demand: &Demand, least: u64, most: CallAmount) -> Option<(u64, CostBound)> {
     let asked = demand.max_output_tokens.or(price.max_output_tokens).filter(|asked| *asked > least)?;
     let mut demand = demand.clone();
-    // The bound itself is asked, which grows with the answer: a formula of its own could come to another result.
+    // Searched over the bound itself, which grows with the answer. An inverse formula would have to round exactly as
+    // the bound does, or a shortened call would be refused by a nano-dollar.
     let mut fitting = |tokens| {
         demand.max_output_tokens = Some(tokens);
         prices::bound(price, &demand).ok().filter(|bound| CallAmount::of(bound).fits_into(most))
@@ -32,8 +33,15 @@ pub fn shortened(price: &Price, demand: &Demand, least: u64, most: CallAmount) -
 mod tests {
     use proptest::prelude::*;
 
+    use berth_ground::money::Nanodollars;
+
     use super::*;
     use crate::quota::prices::rules_tests::{demands, prices};
+
+    /// `part` thousandths of an amount.
+    fn permille(of: Nanodollars, part: i128) -> Nanodollars {
+        Nanodollars(i64::try_from(i128::from(of.0) * part / 1000).unwrap_or(i64::MAX))
+    }
 
     proptest! {
         /// Against trying every length there is.
@@ -46,7 +54,7 @@ mod tests {
             let Ok(whole) = prices::bound(&price, &with(asked)) else { return Ok(()) };
             let whole = CallAmount::of(&whole);
             let most = CallAmount {
-                nanodollars: i64::try_from(i128::from(whole.nanodollars) * money / 1000).unwrap_or(i64::MAX),
+                nanodollars: permille(whole.nanodollars, money),
                 tokens: tokens.map_or(u64::MAX, |part| u64::try_from(u128::from(whole.tokens) * part / 1000).unwrap()),
             };
             let fits = |tokens| CallAmount::of(&prices::bound(&price, &with(tokens)).unwrap()).fits_into(most);
@@ -60,11 +68,10 @@ mod tests {
 
         /// What a call does not say is as much as the model gives.
         #[test]
-        fn an_answer_of_any_length_is_shortened_as_well(price in prices(), demand in demands(), permille in 1..1000_i128) {
+        fn an_answer_of_any_length_is_shortened_as_well(price in prices(), demand in demands(), part in 1..1000_i128) {
             let open = Demand { max_output_tokens: None, ..demand };
             let Ok(whole) = prices::bound(&price, &open) else { return Ok(()) };
-            let money = i128::from(whole.total_nanodollars()) * permille / 1000;
-            let most = CallAmount { nanodollars: i64::try_from(money).unwrap(), tokens: u64::MAX };
+            let most = CallAmount { nanodollars: permille(whole.total_nanodollars(), part), tokens: u64::MAX };
             let said = Demand { max_output_tokens: price.max_output_tokens, ..open.clone() };
             prop_assert_eq!(shortened(&price, &open, 256, most), shortened(&price, &said, 256, most));
         }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
 
-/// Levels are kept in sixty-thousandths, so that a limit a minute flows in whole numbers a millisecond.
+/// Levels are in sixty-thousandths of a unit: a limit per minute then refills by whole numbers per millisecond.
 const PARTS: i64 = 60_000;
 
 /// The remainder of a limit a minute, for the headers that providers' clients know.
@@ -16,7 +16,7 @@ pub struct RateLimitState {
     pub full_in: Duration,
 }
 
-/// Fills up evenly within a minute, and may be overdrawn by a call that needs more than it ever holds.
+/// A token bucket that refills within a minute. A call that needs more than its capacity overdraws it.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
     level: i64,
@@ -24,7 +24,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Full, whatever its limit.
+    /// Full, for any limit: `fill` caps the level.
     pub fn full(at: Timestamp) -> Self {
         Self { level: i64::MAX, at }
     }
@@ -33,11 +33,11 @@ impl TokenBucket {
         let elapsed = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
         let flown = elapsed.saturating_mul(i64::from(limit));
         self.level = self.level.saturating_add(flown).min(i64::from(limit) * PARTS);
-        // Also when the clock was set back: it flows on from there.
+        // Also after the clock was set back: with the later time kept, the bucket would not refill until then.
         self.at = now;
     }
 
-    /// How long until `needed` fits; all of the bucket is enough for what needs more.
+    /// The wait until `needed` fits. A need beyond the capacity waits for a full bucket.
     pub fn wait(&self, limit: u32, needed: u64) -> Option<Duration> {
         let missing = parts(needed.min(u64::from(limit))).saturating_sub(self.level);
         let rate = i64::from(limit).max(1);

@@ -5,17 +5,18 @@
 //! (RFC 8032) over the digest's hexadecimal text, with a key derived from `BERTH_SECRET`. The public key is enough to
 //! verify it.
 
+use berth_ground::money::Nanodollars;
+use berth_ground::secrets::InstallationKeys;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::receipt::Receipt;
+use super::receipt::{Receipt, UnreadableReceipt};
 use crate::quota::admission::Payer;
 use crate::quota::calendar::{Day, Month};
-use crate::secrets::InstallationKeys;
 
-/// What the first receipt of an account names as the one before it.
+/// The previous digest of the first receipt of an account.
 pub const BEGINNING: &str = "";
 
 /// The digested fields of a receipt: all but digest and signature.
@@ -26,7 +27,7 @@ struct DigestFields<'a> {
     seq: i64,
     previous: &'a str,
     corrects: Option<Uuid>,
-    /// Not there when empty, as it was not before there were reasons.
+    /// Omitted when empty, so that receipts from before there were reasons keep their digests.
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'a str,
     instance: Uuid,
@@ -36,8 +37,8 @@ struct DigestFields<'a> {
     model: &'a str,
     agent: &'a str,
     price_version: &'a str,
-    held_nanodollars: i64,
-    amount_nanodollars: i64,
+    held_nanodollars: Nanodollars,
+    amount_nanodollars: Nanodollars,
     input_tokens: i64,
     cache_write_tokens: i64,
     cache_write_long_tokens: i64,
@@ -49,11 +50,11 @@ struct DigestFields<'a> {
     usage: &'a str,
     held_at_ms: i64,
     settled_at_ms: i64,
-    // Left out where they say nothing, so that receipts from before them have the digest that they had.
+    // Omitted at their defaults, so that receipts from before these fields keep their digests.
     #[serde(skip_serializing_if = "is_budget")]
     payer: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    worth_nanodollars: Option<i64>,
+    worth_nanodollars: Option<Nanodollars>,
 }
 
 fn is_budget(payer: &&str) -> bool {
@@ -188,6 +189,15 @@ impl<'a> ChainVerifier<'a> {
         self.head = Some(ChainHead { seq: *seq, digest: hash.clone() });
         self.newest_is_signed = !signature.is_empty();
         Ok(())
+    }
+
+    /// Passes over a row that is no receipt, and says so. The receipts after it are checked by the digest that it has.
+    pub fn pass_over(&mut self, row: &UnreadableReceipt) -> String {
+        self.head = row.seq.zip(row.hash.clone()).map(|(seq, digest)| ChainHead { seq, digest });
+        self.newest_is_signed = true;
+        let text = |part: Option<String>| part.unwrap_or_else(|| "?".into());
+        let (id, seq) = (text(row.id.map(|id| id.to_string())), text(row.seq.map(|seq| seq.to_string())));
+        format!("receipt {id} ({seq}) was altered: it cannot be read")
     }
 
     /// Ends the walk.

@@ -1,59 +1,65 @@
-//! Corrections: a call cost other than its receipt says. The receipt stays as it is; the difference, more or less,
-//! becomes a receipt of its own in the month and on the day of the first, so that sums say what was truly spent in
-//! them.
+//! Corrections of receipts. A receipt never changes: the difference, positive or negative, becomes a receipt of its own
+//! in the month and on the day of the first, so that their sums are right.
 //!
-//! One is in the journal and in the books in memory in the same step, and in the database a moment later, like what a
-//! call cost. Its id follows from what it changes, so that the same correction is never made twice.
+//! A correction enters the journal and the books in memory in one step, and the database a moment later, like the
+//! settlement of a call. Its id is derived from its content, so that the same correction is never made twice.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::open::Ledger;
 use super::receipt::Receipt;
 use super::store;
-use crate::clock::Timestamp;
 use crate::db::HoldId;
 use crate::db::audit::{self, AuditEntry};
-use crate::error::{Error, Result};
 use crate::quota::admission::Payer;
 use crate::quota::prices::dollars;
 
-/// What a correction says of how the call ended.
+/// The outcome in the receipt of a correction.
 const CORRECTED: &str = "corrected";
 /// The basis of a correction that the operator made by hand.
 pub const BY_OPERATOR: &str = "operator";
-/// The basis of one that other prices made.
+/// The basis of a correction by repricing.
 pub const BY_PRICES: &str = "rerated";
-/// Characters of a reason.
+/// The most characters of a reason.
 pub const LONGEST_REASON: usize = 200;
 
-/// What a call came to by a correction of the operator.
+/// The result of a correction by the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorrectionResult {
-    /// Of the correction.
+    /// The id of the correction.
     pub id: HoldId,
-    /// What the call cost in all, with every correction.
-    pub total_nanodollars: i64,
+    /// The cost of the call, with every correction.
+    pub total_nanodollars: Nanodollars,
 }
 
 /// The fields in which a correction differs from its receipt.
 pub(super) struct ReceiptChange<'a> {
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
     pub basis: &'static str,
     pub price_version: &'a str,
     pub reason: String,
-    /// What makes this correction another one than all others of the receipt.
+    /// Text that differs between all corrections of one receipt; the id is derived from it.
     pub known_by: &'a str,
 }
 
 impl Ledger {
-    /// Gives back a part of what a call cost, with a minus, or takes more for it, and keeps the reason with that. Only
+    /// Refunds a part of the cost of a call (an amount below zero), or charges more for it, and keeps the reason. Only
     /// the platform that makes calls can.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` when nothing would change, or the call would cost less than nothing; `Conflict` for the
-    /// same correction once more, or of a correction; `Unavailable` when it cannot be written down just now.
-    pub async fn correct(&self, id: HoldId, nanodollars: i64, reason: &str, by: &str) -> Result<CorrectionResult> {
+    /// `NotFound`; `Invalid` when the amount is zero, or the total would be below zero; `Conflict` when the correction
+    /// was made already, or the receipt is a correction itself; `Unavailable` when it cannot be written at the moment.
+    pub async fn correct(
+        &self,
+        id: HoldId,
+        nanodollars: Nanodollars,
+        reason: &str,
+        by: &str,
+    ) -> Result<CorrectionResult> {
         let Self { db, clock, .. } = self;
         let reason = reason.trim();
         if reason.is_empty() || reason.chars().count() > LONGEST_REASON {
@@ -62,6 +68,7 @@ impl Ledger {
             return Err(Error::invalid("reason", sentence));
         }
         let open = self.open()?;
+        // One correction at a time: two that read the same total could together take it below zero.
         let _turn = open.corrections.lock().await;
         open.caught_up().await?;
         let receipt = store::any_receipt(db.read(), id).await?.ok_or(Error::NotFound)?;
@@ -79,7 +86,8 @@ impl Ledger {
         let so_far =
             before.iter().fold(receipt.amount_nanodollars, |sum, one| sum.saturating_add(one.amount_nanodollars));
         let total_nanodollars = total(so_far, nanodollars)?;
-        let known_by = format!("{nanodollars} {reason}");
+        // The bare integer, as in every id since the first: the same correction has the same id also after an upgrade.
+        let known_by = format!("{} {reason}", nanodollars.0);
         let change = ReceiptChange {
             nanodollars,
             basis: BY_OPERATOR,
@@ -93,6 +101,8 @@ impl Ledger {
                 "This correction was made already, for the same reason. To make it again, give another reason.".into(),
             ));
         }
+        // The audit comes first. If the journal then refuses, the operator sees the error and an entry too many; in the
+        // other order a kill between the two would leave money moved with no entry.
         let tx = db.begin().await?;
         let said = format!("{}: {reason}", dollars(nanodollars));
         let entry = AuditEntry { actor: by, action: "correct_receipt", subject: &id.to_string(), detail: &said };
@@ -105,12 +115,12 @@ impl Ledger {
     }
 }
 
-/// What a call comes to that cost `so_far`, once it costs so much more or less.
-fn total(so_far: i64, nanodollars: i64) -> Result<i64> {
-    if nanodollars == 0 {
+/// The total of a call that cost `so_far`, after a correction by `nanodollars`.
+fn total(so_far: Nanodollars, nanodollars: Nanodollars) -> Result<Nanodollars> {
+    if nanodollars == Nanodollars::ZERO {
         return Err(Error::invalid("dollars", "An amount of 0 changes nothing."));
     }
-    let total = so_far.checked_add(nanodollars).filter(|total| *total >= 0);
+    let total = so_far.checked_add(nanodollars).filter(|total| *total >= Nanodollars::ZERO);
     total.ok_or_else(|| {
         let sentence = format!("The call costs {} in total; that cannot become negative.", dollars(so_far));
         Error::invalid("dollars", sentence)
@@ -118,15 +128,15 @@ fn total(so_far: i64, nanodollars: i64) -> Result<i64> {
 }
 
 impl ReceiptChange<'_> {
-    /// The receipt that changes `receipt` so.
+    /// The receipt that corrects `receipt`.
     pub fn of(self, receipt: &Receipt, now: Timestamp) -> Receipt {
         let Self { nanodollars, basis, price_version, reason, known_by } = self;
         Receipt {
             id: id_of(receipt.id, basis, known_by),
             price_version: price_version.to_owned(),
-            held_nanodollars: 0,
+            held_nanodollars: Nanodollars::ZERO,
             amount_nanodollars: nanodollars,
-            // They are counted once, with the call.
+            // Tokens are counted once, with the call.
             input_tokens: 0,
             cache_write_tokens: 0,
             cache_write_long_tokens: 0,
@@ -174,9 +184,10 @@ mod tests {
 
     #[test]
     fn a_call_never_costs_less_than_nothing_in_all() {
-        assert_eq!((total(5, -5).ok(), total(5, 1).ok()), (Some(0), Some(6)));
+        let of_five = |change| total(Nanodollars(5), Nanodollars(change));
+        assert_eq!((of_five(-5).ok(), of_five(1).ok()), (Some(Nanodollars::ZERO), Some(Nanodollars(6))));
         for nonsense in [-6, 0, i64::MAX] {
-            assert!(total(5, nonsense).is_err(), "{nonsense}");
+            assert!(of_five(nonsense).is_err(), "{nonsense}");
         }
     }
 }

@@ -1,12 +1,13 @@
-//! The tables of receipts and of the ledger's epoch as sea-orm sees them; only the store beside this file uses them.
+//! Entities of the tables of receipts and of the ledger's epoch, for the store beside this file.
 
 pub mod receipts {
-    //! Calls that are over, and corrections. Rows are added, never changed.
+    //! Finished calls, and corrections. Rows are added, never changed.
+    use berth_ground::money::Nanodollars;
     use sea_orm::entity::prelude::*;
 
     use crate::db::{AccountId, HoldId, InstanceId};
 
-    /// Described where its plain form is, `ledger/receipt.rs`.
+    /// The fields are described in `ledger/receipt.rs`.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "receipts")]
     pub struct Model {
@@ -20,8 +21,8 @@ pub mod receipts {
         pub model: String,
         pub agent: String,
         pub price_version: String,
-        pub held_nanodollars: i64,
-        pub amount_nanodollars: i64,
+        pub held_nanodollars: Nanodollars,
+        pub amount_nanodollars: Nanodollars,
         pub input_tokens: i64,
         pub cache_write_tokens: i64,
         pub cache_write_long_tokens: i64,
@@ -40,7 +41,7 @@ pub mod receipts {
         pub hash: String,
         pub signature: String,
         pub payer: String,
-        pub worth_nanodollars: Option<i64>,
+        pub worth_nanodollars: Option<Nanodollars>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,30 +1,31 @@
 //! Entries handed over to the ledger's writer: calls that are over, and corrections.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 use serde::{Deserialize, Serialize};
 
 use super::intent::{Intent, Settlement};
 use super::receipt::Receipt;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId};
 use crate::quota::calendar::{Day, Month};
 
-/// A correction as the journal has it.
+/// A correction in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Correction {
-    /// Without its place in the chain.
+    /// The receipt, without its place in the chain.
     pub receipt: Box<Receipt>,
-    /// Of the month that it is part of.
-    pub allowance_nanodollars: i64,
+    /// The allowance of the corrected month.
+    pub allowance_nanodollars: Nanodollars,
 }
 
-/// What becomes a receipt.
+/// An entry that becomes a receipt.
 #[derive(Clone, Debug)]
 pub struct LedgerEntry {
     pub kind: EntryKind,
-    /// The account's allowance for the month, to be shown beside what was spent of it.
-    pub allowance_nanodollars: i64,
-    /// The day's, where it has one and that is known.
-    pub day_allowance_nanodollars: Option<i64>,
+    /// The account's allowance for the month, shown beside its spending.
+    pub allowance_nanodollars: Nanodollars,
+    /// The day's allowance, where there is one. `None` also for recovered entries.
+    pub day_allowance_nanodollars: Option<Nanodollars>,
 }
 
 /// A call that is over, or a correction of one, as a receipt that has no place in the chain yet.
@@ -36,9 +37,9 @@ pub enum EntryKind {
 }
 
 impl Correction {
-    /// For the ledger.
+    /// The entry for the ledger's writer.
     #[must_use]
-    pub fn into_entry(self, day_allowance_nanodollars: Option<i64>) -> LedgerEntry {
+    pub fn into_entry(self, day_allowance_nanodollars: Option<Nanodollars>) -> LedgerEntry {
         let Self { receipt, allowance_nanodollars } = self;
         LedgerEntry { kind: EntryKind::Correction(receipt), allowance_nanodollars, day_allowance_nanodollars }
     }
@@ -61,7 +62,7 @@ impl LedgerEntry {
         }
     }
 
-    /// The month of which it is part.
+    /// The month that it counts in.
     #[must_use]
     pub fn month(&self) -> Month {
         match &self.kind {
@@ -70,7 +71,7 @@ impl LedgerEntry {
         }
     }
 
-    /// The day of which it is part.
+    /// The day that it counts on.
     #[must_use]
     pub fn day(&self) -> Day {
         match &self.kind {
@@ -92,7 +93,7 @@ impl LedgerEntry {
         matches!(self.kind, EntryKind::Correction(_))
     }
 
-    /// Its receipt, before that has its place in the chain.
+    /// Its receipt, without a place in the chain.
     #[must_use]
     pub fn receipt(&self) -> Receipt {
         match &self.kind {

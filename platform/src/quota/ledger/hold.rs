@@ -11,10 +11,10 @@ use crate::quota::admission::{BookedCall, Booking, CallAmount, RateLimits, Refus
 use crate::quota::prices::{CallOutcome, Price};
 use berth_providers::UsageReport;
 
-/// The input of a model that is not asked for its long context.
+/// The context window, in tokens, of a model without its long context.
 const USUAL_CONTEXT: u64 = 200_000;
 
-/// What a hold is made of.
+/// The parts of a hold.
 struct HeldCall {
     intent: Intent,
     booking: Booking,
@@ -34,14 +34,15 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Writes the intent of a call that was admitted. Where the journal does not take it, the call's place is free
-    /// again.
+    /// Writes the intent of an admitted call to the journal. If the write fails, the call's place and money are freed.
     ///
     /// # Errors
     /// `Unavailable` when the disk refuses; the call may not be made then.
     pub(in crate::quota) fn begin(ledger: &Arc<OpenLedger>, call: BookedCall) -> Result<Self, Refusal> {
         let intent = Intent::of(HoldId(ledger.clock.ordered_uuid()), &call);
         let BookedCall { booking, held, books, price, rates, .. } = call;
+        // Admission comes before this write: with the write first, a refused call would leave an intent that recovery
+        // charges.
         if let Err(error) = ledger.journal.hold(&intent) {
             books.lock().settle(&booking, held, CallAmount::default());
             return Err(Refusal::Unavailable(disk_refuses(&error)));
@@ -50,13 +51,13 @@ impl Hold {
         Ok(Self { held, sent: false, rates, ledger: Arc::clone(ledger) })
     }
 
-    /// The id of the hold, and of the receipt that it becomes. `None` only while it is being dropped.
+    /// The id of the hold and of its later receipt. `None` only while it is being dropped.
     #[must_use]
     pub fn id(&self) -> Option<HoldId> {
         self.held.as_ref().map(|held| held.intent.id)
     }
 
-    /// The remainder of the account's requests and tokens a minute, this call counted, where they are limited.
+    /// The remainders of requests and tokens per minute, with this call counted, where they are limited.
     #[must_use]
     pub fn rates(&self) -> RateLimits {
         self.rates
@@ -69,7 +70,7 @@ impl Hold {
         price.and_then(|price| price.max_input_tokens).is_some_and(|most| most > USUAL_CONTEXT)
     }
 
-    /// Says that the call is about to be sent: from now on the provider may charge for it.
+    /// Marks the call as about to be sent: from now on the provider may charge for it.
     pub fn mark_sent(&mut self) {
         self.sent = true;
     }
@@ -83,7 +84,7 @@ impl Hold {
         }
     }
 
-    /// Settles the hold: what it kept from other calls is free when this returns. Does not wait for the database;
+    /// Settles the hold: its unused part is free for other calls when this returns. Does not wait for the database;
     /// [`super::Ledger::settled`] does.
     ///
     /// `usage`: the provider's own figures as JSON, kept with the receipt.
@@ -101,6 +102,8 @@ impl Hold {
         let at = self.ledger.clock.now();
         let settlement = Settlement { id: intent.id, charge, outcome, usage, at, worth_nanodollars };
         let spent = intent.payer.spends(&charge);
+        // Memory before the journal: a kill between the two takes the memory with it, and recovery settles the intent.
+        // In the other order concurrent calls would be refused for as long as the write takes.
         let limits = {
             let mut books = books.lock();
             books.settle(&booking, held, spent);

@@ -1,16 +1,18 @@
-//! What the journal has of a call: the intent before it is made, and the settlement after it.
+//! A call in the journal: the intent before it is made, and the settlement after it.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 use serde::{Deserialize, Serialize};
 
+use berth_providers::{Usage, UsageReport};
+
 use super::own_key_calls;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, InstanceId};
 use crate::quota::admission::{BookedCall, Payer};
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::{self, CallOutcome, Charge, ChargeBasis, CostBound, Price};
-use berth_providers::{Usage, UsageReport};
 
-/// Money promised for a call, and everything that is needed to settle it without the process that promised it.
+/// The hold of a call, with everything that recovery needs to settle it in another process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     pub id: HoldId,
@@ -23,9 +25,9 @@ pub struct Intent {
     pub agent: String,
     pub price_version: String,
     pub bound: CostBound,
-    /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
-    pub held_nanodollars: i64,
-    /// The model had no price: what it is held and charged by is the dearest of its provider's.
+    /// The hold on the account's limits: the bound, or nothing where the owner pays the provider.
+    pub held_nanodollars: Nanodollars,
+    /// The model has no price: the call is held and charged at the dearest price of its provider.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_the_dearest: bool,
     pub at: Timestamp,
@@ -33,7 +35,7 @@ pub struct Intent {
     pub payer: Payer,
 }
 
-/// What a call came to.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settlement {
     pub id: HoldId,
@@ -42,9 +44,9 @@ pub struct Settlement {
     /// The provider's own usage figures as JSON, or nothing.
     pub usage: String,
     pub at: Timestamp,
-    /// What a call is worth that was charged nothing because its owner pays the provider.
+    /// The value by the price table of a call under an own key, which is charged nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worth_nanodollars: Option<i64>,
+    pub worth_nanodollars: Option<Nanodollars>,
 }
 
 impl Intent {
@@ -69,10 +71,10 @@ impl Intent {
         }
     }
 
-    /// What the call is charged now that it is over, and what it is worth where it is charged nothing. `price` is
-    /// `None` where no table that is kept knows its model.
+    /// The charge of the finished call, and for a call under an own key its value. `price` is `None` where no stored
+    /// table has the model.
     #[must_use]
-    pub fn charge(&self, price: Option<&Price>, seen: UsageReport) -> (Charge, Option<i64>) {
+    pub fn charge(&self, price: Option<&Price>, seen: UsageReport) -> (Charge, Option<Nanodollars>) {
         match (self.payer, price) {
             (Payer::OwnKey, price) => own_key_calls::charge_and_worth(price, seen),
             (Payer::Budget, Some(price)) => (prices::charge(price, &self.bound, seen), None),

@@ -1,10 +1,9 @@
-//! The journal: what was promised and what it came to, in a file, before anything else happens with it.
+//! The journal: a write-ahead log of holds, settlements and corrections.
 //!
-//! A call's intent is in the file before its first byte goes to a provider, and its settlement as soon as it is known.
-//! Both are one write to the operating system, a few microseconds: whatever kills this process afterwards loses
-//! neither. The disk follows within milliseconds; a power cut may take those. The ledger carries entries over to the
-//! database, and then forgets the file. Each line is a digest of the rest and an entry as JSON, so that a line that was
-//! cut short is known as such.
+//! The intent of a call is in the file before its first byte goes to a provider, and its settlement as soon as it is
+//! known. Each is one write to the operating system of a few microseconds, and survives the death of this process.
+//! fdatasync follows within milliseconds; a power cut may lose those. The ledger copies entries to the database and
+//! then deletes the file. A line is a digest and an entry as JSON, so that a torn line is recognised.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,44 +24,44 @@ use super::intent::{Intent, Settlement};
 use crate::db::HoldId;
 use berth_providers::UsageReport;
 
-/// How often at most the disk is asked to keep what was written.
+/// The least time between two calls of fdatasync.
 const SYNC_EVERY: Duration = Duration::from_millis(5);
 /// Digits of a line's digest.
 const DIGEST_DIGITS: usize = 16;
-/// Bytes that are enough for most lines.
+/// The capacity in bytes that suffices for most lines.
 const USUAL_LINE: usize = 1024;
 
-/// One line.
+/// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JournalRecord<'a> {
     Held(Cow<'a, Intent>),
-    /// A long answer so far: what recovery goes by when no settlement follows.
+    /// The usage seen so far of a long answer; recovery settles by it when no settlement follows.
     Seen(HoldId, UsageReport),
     Settled(Cow<'a, Settlement>),
     Corrected(Cow<'a, Correction>),
 }
 
-/// The open file. One process at a time has it.
+/// The open journal. One process at a time has it.
 pub struct Journal {
     folder: PathBuf,
     state: Mutex<JournalFile>,
     dirty: Arc<Notify>,
-    /// Keeps other processes out for as long as this one lives.
+    /// The file lock that keeps other processes out. The kernel frees it when this process ends, however it ends.
     _lock: File,
 }
 
 struct JournalFile {
     file: Arc<File>,
     bytes: u64,
-    /// Lines of intents without a settlement: they go along when a new file is begun.
+    /// Lines of intents without a settlement, which are copied when a new file is begun.
     open: HashMap<HoldId, Vec<u8>>,
 }
 
 impl Journal {
-    /// Opens the journal in `folder` and reads what another process left in it, the oldest first.
+    /// Opens the journal in `folder`, and returns the records that an earlier process left in it, the oldest first.
     ///
     /// # Errors
-    /// When another process has it, or the disk refuses.
+    /// When another process has it open, or on an I/O error.
     pub fn open(folder: &Path) -> anyhow::Result<(Self, Vec<JournalRecord<'static>>)> {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let lock = OpenOptions::new().create(true).append(true).open(folder.join("lock"))?;
@@ -77,10 +76,10 @@ impl Journal {
         Ok((journal, left))
     }
 
-    /// Writes an intent. When this returns, it outlives the process.
+    /// Writes an intent. When this returns, the intent outlives the process.
     ///
     /// # Errors
-    /// When the disk refuses; nothing was written then.
+    /// On an I/O error; nothing was written then.
     pub fn hold(&self, intent: &Intent) -> io::Result<()> {
         let line = line(&JournalRecord::Held(Cow::Borrowed(intent)));
         let mut state = self.state();
@@ -91,10 +90,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes what was seen of a long answer so far.
+    /// Writes the usage seen so far of a long answer.
     ///
     /// # Errors
-    /// When the disk refuses; recovery then goes by less.
+    /// On an I/O error; recovery then knows less.
     pub fn saw(&self, id: HoldId, seen: UsageReport) -> io::Result<()> {
         self.state().append(&line(&JournalRecord::Seen(id, seen)))
     }
@@ -103,12 +102,13 @@ impl Journal {
     /// everything in the old one has been handed over.
     ///
     /// # Errors
-    /// When the disk refuses. The call is over and handed over all the same.
+    /// On an I/O error. The settlement is handed over all the same.
     pub fn settle(&self, settlement: Settlement, hand_over: impl FnOnce(Settlement)) -> io::Result<()> {
         let line = line(&JournalRecord::Settled(Cow::Borrowed(&settlement)));
         let mut state = self.state();
         let written = state.append(&line);
         state.open.remove(&settlement.id);
+        // Under the lock, as is the rotation: an entry of the old file is then always handed over before the rotation.
         hand_over(settlement);
         drop(state);
         self.dirty.notify_one();
@@ -118,7 +118,7 @@ impl Journal {
     /// Writes a correction and hands it over to the ledger, as one step.
     ///
     /// # Errors
-    /// When the disk refuses; there is no correction then.
+    /// On an I/O error; there is no correction then.
     pub fn correct(&self, correction: &Correction, hand_over: impl FnOnce()) -> io::Result<()> {
         let line = line(&JournalRecord::Corrected(Cow::Borrowed(correction)));
         let mut state = self.state();
@@ -129,17 +129,17 @@ impl Journal {
         Ok(())
     }
 
-    /// How large the file is, in bytes.
+    /// The size of the file in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.state().bytes
     }
 
-    /// Begins a new file, with the intents that are still open. Everything that was settled before has to be carried
-    /// over to the database, and then [`Journal::forget_old`] to be called.
+    /// Rotates the journal: begins a new file with the intents that are still open. The caller then writes every
+    /// earlier settlement to the database and calls [`Journal::forget_old`].
     ///
     /// # Errors
-    /// When the disk refuses; the old file goes on then.
+    /// On an I/O error; the old file stays in use then.
     pub fn begin_new(&self) -> io::Result<()> {
         let (fresh, current, old) =
             (self.folder.join("journal.new"), self.folder.join("journal"), self.folder.join("journal.old"));
@@ -148,6 +148,7 @@ impl Journal {
         let lines = state.open.values().map(Vec::as_slice).collect::<Vec<_>>().concat();
         file.write_all(&lines)?;
         file.sync_data()?;
+        // A kill between the two renames leaves only the old file, which has everything, and the next start reads it.
         std::fs::rename(&current, old)?;
         std::fs::rename(fresh, &current)?;
         state.file = Arc::new(OpenOptions::new().append(true).open(current)?);
@@ -155,10 +156,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets what the new file and the database have.
+    /// Deletes the old file, once the new file and the database have all of it.
     ///
     /// # Errors
-    /// When the disk refuses. The next start reads the old file again, and recognises its settlements as carried over.
+    /// On an I/O error. The next start reads the old file again, and skips the receipts that are in the database.
     pub fn forget_old(&self) -> io::Result<()> {
         match std::fs::remove_file(self.folder.join("journal.old")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -184,7 +185,7 @@ impl Journal {
     }
 
     fn state(&self) -> MutexGuard<'_, JournalFile> {
-        // No panic can leave it half changed: what may fail comes first.
+        // A poisoned lock is used on: what can fail comes before any change, so a panic leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,7 +199,7 @@ impl Drop for Journal {
 impl JournalFile {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         if let Err(error) = (&*self.file).write_all(line) {
-            // Half a line would hide those after it.
+            // Reading stops at a torn line, so a torn line would hide every later one.
             self.file.set_len(self.bytes)?;
             return Err(error);
         }
@@ -209,7 +210,7 @@ impl JournalFile {
 
 fn line(entry: &JournalRecord<'_>) -> Vec<u8> {
     let mut line = Vec::with_capacity(USUAL_LINE);
-    // Where the digest will be.
+    // A placeholder for the digest.
     line.resize(DIGEST_DIGITS, b'0');
     line.push(b' ');
     serde_json::to_writer(&mut line, entry).expect("an entry is always JSON");
@@ -223,7 +224,7 @@ fn digest(bytes: &[u8]) -> String {
     hex::encode(&Sha256::digest(bytes)[..DIGEST_DIGITS / 2])
 }
 
-/// The whole lines of a file. What follows the first that is not whole was being written when the power went.
+/// The whole lines of a file. A torn line, which a power cut left, and everything after it are ignored.
 fn read(path: &Path) -> anyhow::Result<Vec<JournalRecord<'static>>> {
     let mut bytes = Vec::new();
     match File::open(path) {

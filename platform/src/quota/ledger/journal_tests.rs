@@ -1,19 +1,23 @@
 //! The journal on a real disk.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
+use berth_providers::Usage;
+
+use super::super::chain;
+use super::super::receipt::Receipt;
 use super::*;
-use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId};
 use crate::quota::admission::Payer;
 use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound};
-use berth_providers::Usage;
 
 fn intent(number: u128) -> Intent {
     let bound = CostBound {
         input_tokens: 1,
         output_tokens: 2,
-        input_nanodollars: 3,
-        output_nanodollars: 4,
-        other_nanodollars: 0,
+        input_nanodollars: Nanodollars(3),
+        output_nanodollars: Nanodollars(4),
+        other_nanodollars: Nanodollars::ZERO,
         reads_again: false,
         is_counted: false,
         may_hide_output: false,
@@ -29,7 +33,7 @@ fn intent(number: u128) -> Intent {
         agent: String::new(),
         price_version: "1".into(),
         bound,
-        held_nanodollars: 7,
+        held_nanodollars: Nanodollars(7),
         at_the_dearest: false,
         at: Timestamp(5),
         payer: Payer::Budget,
@@ -37,7 +41,7 @@ fn intent(number: u128) -> Intent {
 }
 
 fn settlement(number: u128) -> Settlement {
-    let charge = Charge { amount_nanodollars: 6, basis: ChargeBasis::Provider, usage: Usage::default() };
+    let charge = Charge { amount_nanodollars: Nanodollars(6), basis: ChargeBasis::Provider, usage: Usage::default() };
     let id = HoldId(uuid::Uuid::from_u128(number));
     Settlement {
         id,
@@ -129,13 +133,35 @@ fn who_pays_is_read_again_and_was_the_budget_before_anybody_wrote_it() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();
     journal.hold(&intent(1)).unwrap();
-    let own = Intent { payer: Payer::OwnKey, held_nanodollars: 0, ..intent(2) };
+    let own = Intent { payer: Payer::OwnKey, held_nanodollars: Nanodollars::ZERO, ..intent(2) };
     journal.hold(&own).unwrap();
-    let worth = Settlement { worth_nanodollars: Some(600), ..settlement(2) };
+    let worth = Settlement { worth_nanodollars: Some(Nanodollars(600)), ..settlement(2) };
     journal.settle(worth.clone(), drop).unwrap();
     drop(journal);
     let text = std::fs::read_to_string(folder.path().join("journal")).unwrap();
     let first = text.lines().next().unwrap();
     assert!(!first.contains("payer") && text.contains(r#""payer":"own_key""#), "{text}");
     assert_eq!(left(folder.path()), [held(intent(1)), held(own), settled(worth)]);
+}
+
+#[test]
+fn amounts_are_bare_integers_in_the_journal_and_in_the_digested_text() {
+    // The bytes of lines and digests from before amounts had a type of their own.
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    let settlement = Settlement { worth_nanodollars: Some(Nanodollars(600)), ..settlement(1) };
+    journal.hold(&intent(1)).unwrap();
+    journal.settle(settlement.clone(), drop).unwrap();
+    let text = std::fs::read_to_string(folder.path().join("journal")).unwrap();
+    for field in [
+        r#""input_nanodollars":3,"output_nanodollars":4,"other_nanodollars":0,"#,
+        r#""held_nanodollars":7,"at":5}}"#,
+        r#""charge":{"amount_nanodollars":6,"#,
+        r#""at":6,"worth_nanodollars":600}}"#,
+    ] {
+        assert!(text.contains(field), "{field}: {text}");
+    }
+    let digested = chain::text(&Receipt::of_call(&intent(1), &settlement));
+    assert!(digested.contains(r#","held_nanodollars":7,"amount_nanodollars":6,"input_tokens":0,"#), "{digested}");
+    assert!(digested.ends_with(r#","worth_nanodollars":600}"#), "{digested}");
 }

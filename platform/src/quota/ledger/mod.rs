@@ -1,8 +1,8 @@
-//! The ledger: holds and settlements in a write-ahead log, receipts in a hash chain, and corrections of them.
+//! The ledger: a write-ahead log of holds and settlements, receipts in a hash chain, and their corrections.
 //!
-//! `hold` writes a call's intent to the journal before the call is made, and its settlement after. `writer` makes
-//! receipts of settlements in the database, `recovery` does so with those that a crash left in the journal. A
-//! correction (`corrections`, `repricing`) is a receipt of its own.
+//! `hold` writes the intent of a call to the journal before the call is made, and its settlement after it. `writer`
+//! turns settlements into receipts in the database; `recovery` does the same for those that a crash left in the
+//! journal. A correction (`corrections`, `repricing`) is a receipt of its own.
 
 mod budget_alert;
 mod chain;

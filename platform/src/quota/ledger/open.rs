@@ -1,10 +1,12 @@
-//! The ledger: closed for a command of the operator, which only reads, and open for the platform that makes calls.
+//! The ledger: closed in a command of the operator, which only reads, and open in the platform that makes calls.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use berth_ground::clock::Clock;
+use berth_ground::error::{Error, Result};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 
 use super::chain::ReceiptSigner;
@@ -13,35 +15,33 @@ use super::journal::Journal;
 use super::pending::PendingCorrections;
 use super::receipt::Receipt;
 use super::writer::LedgerMessage;
-use crate::clock::Clock;
 use crate::db::Db;
-use crate::error::{Error, Result};
 use crate::quota::admission::{Admission, TRY_AGAIN, disk_refuses};
 use crate::quota::prices::PriceTables;
 
 /// How long a reader waits for calls that just ended to be in the database.
 const SETTLING_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The journal, and the receipts that come of it.
+/// The journal, and the receipts that are made from it.
 pub struct Ledger {
     pub(super) db: Db,
     pub(super) clock: Clock,
     pub(super) prices: Arc<PriceTables>,
     pub(super) admission: Arc<Admission>,
     pub(super) signer: Arc<ReceiptSigner>,
-    /// Where the journal lies.
+    /// The folder of the journal.
     pub(super) folder: PathBuf,
     /// How long a receipt is kept.
     pub(super) receipts_for: Duration,
     pub(super) open: OnceLock<Arc<OpenLedger>>,
 }
 
-/// What the ledger has in the one process that makes calls.
+/// The state of the ledger in the one process that makes calls.
 pub struct OpenLedger {
     pub(super) clock: Clock,
     pub(super) journal: Arc<Journal>,
     pub(super) writer: mpsc::UnboundedSender<LedgerMessage>,
-    /// Wakes the writer for readers that wait for it.
+    /// Ends the writer's wait for a larger batch, because a reader waits.
     pub(super) hurry: Arc<Notify>,
     /// Another platform has opened the ledger since.
     pub(super) closed: Arc<AtomicBool>,
@@ -78,15 +78,15 @@ impl OpenLedger {
         let (done, wait) = oneshot::channel();
         if self.writer.send(LedgerMessage::Flush(done)).is_ok() {
             self.hurry.notify_one();
-            // Late or gone: the reader sees a database that is a moment old.
+            // On a timeout, or when the writer has ended, the reader sees sums that lag behind.
             let _ = tokio::time::timeout(SETTLING_PATIENCE, wait).await;
         }
     }
 
-    /// Returns when the database knows of every correction that was made before.
+    /// Returns when every earlier correction is in the database.
     ///
     /// # Errors
-    /// `Unavailable` when the database does not take them just now.
+    /// `Unavailable` when the database does not accept them at the moment.
     pub(super) async fn caught_up(&self) -> Result<()> {
         self.settled().await;
         if self.pending.is_none() {
@@ -96,15 +96,16 @@ impl OpenLedger {
         Err(Error::Unavailable { message, retry_after: TRY_AGAIN })
     }
 
-    /// Writes a correction down and takes it into the books of its account, as one step.
+    /// Writes a correction to the journal and applies it to the books of its account, as one step.
     ///
     /// # Errors
-    /// `Unavailable` when it cannot be written down just now.
+    /// `Unavailable` when the journal cannot be written; the books are as before then.
     pub(super) async fn accept(&self, admission: &Admission, receipt: Receipt) -> Result<()> {
         let books = admission.books(receipt.account_id).await?;
         let now = self.clock.now();
         let (month, day, nanodollars) = (receipt.period, receipt.day, receipt.amount_nanodollars);
-        // No await from here on: a task that is dropped has made either nothing or the correction.
+        // No await from here on: a task that is cancelled has made either nothing or the whole correction. The books
+        // stay locked until the journal has it, so that no call is admitted by a refund that is undone below.
         let mut books = books.lock();
         let allowance_nanodollars = books.correct(month, day, nanodollars, now);
         let day_allowance = books.limits().day_nanodollars;

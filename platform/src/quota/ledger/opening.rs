@@ -1,10 +1,11 @@
-//! Opening the ledger for calls: what a crash left in the journal becomes receipts first.
+//! Opening the ledger for calls: entries that a crash left in the journal become receipts first.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
+use berth_ground::secrets::InstallationKeys;
 use tokio::sync::{Mutex, Notify, mpsc};
 
 use super::chain::ReceiptSigner;
@@ -16,10 +17,9 @@ use super::store;
 use super::writer::LedgerWriter;
 use crate::config::Config;
 use crate::quota::admission::Admission;
-use crate::secrets::InstallationKeys;
 
 impl Ledger {
-    /// The ledger, closed: nothing is read or written by this.
+    /// The closed ledger. Reads and writes nothing.
     pub(in crate::quota) fn new(admission: &Arc<Admission>, keys: &InstallationKeys, config: &Config) -> Self {
         Self {
             db: admission.db.clone(),
@@ -41,6 +41,8 @@ impl Ledger {
     /// When another platform of this machine has the journal open.
     pub(in crate::quota) async fn begin(&self) -> anyhow::Result<()> {
         let Self { db, clock, prices, admission, signer, folder, .. } = self;
+        // The file lock first: a second platform on this machine fails here, before it raises the epoch, which would
+        // shut the first one out.
         let (journal, left) = Journal::open(folder)?;
         prices.reload().await?;
         let tx = db.begin().await?;
@@ -62,6 +64,7 @@ impl Ledger {
         if recovered.orphans > 0 {
             tracing::warn!(calls = recovered.orphans, "calls were cut off by the last stop; charged as held");
         }
+        // All in the database before the journal is begun anew, which keeps no settled entry.
         writer.carry_over_all(recovered.entries).await?;
         journal.begin_new().context("beginning the quota journal")?;
         journal.forget_old().context("forgetting the old quota journal")?;

@@ -1,12 +1,13 @@
-//! What a call under its owner's own key is charged, which is nothing, and what it is worth: the provider bills the
-//! owner.
+//! The charge of a call under its owner's own key, which is zero because the provider bills the owner, and its value by
+//! the price table.
 
 use crate::quota::prices::{self, Charge, ChargeBasis, Price};
+use berth_ground::money::Nanodollars;
 use berth_providers::{Usage, UsageReport};
 
-/// What a call used that is charged nothing, and what that is worth. Nothing was held that an estimate could lean on,
-/// so what the provider did not name is not guessed.
-pub fn charge_and_worth(price: Option<&Price>, seen: UsageReport) -> (Charge, Option<i64>) {
+/// The zero charge with the observed usage, and the value of that usage. Nothing was held that could bound an estimate,
+/// so usage that the provider did not report is not estimated.
+pub fn charge_and_worth(price: Option<&Price>, seen: UsageReport) -> (Charge, Option<Nanodollars>) {
     let (basis, usage) = match seen {
         UsageReport::NoCharge => (ChargeBasis::Provider, None),
         UsageReport::Final(usage) => (ChargeBasis::Provider, Some(usage)),
@@ -17,11 +18,11 @@ pub fn charge_and_worth(price: Option<&Price>, seen: UsageReport) -> (Charge, Op
         UsageReport::Unreadable => (ChargeBasis::Observed, None),
     };
     let worth = match (seen, price, usage) {
-        (UsageReport::NoCharge, _, _) => Some(0),
+        (UsageReport::NoCharge, _, _) => Some(Nanodollars::ZERO),
         (_, Some(price), Some(usage)) if prices::is_priced(price, &usage) => Some(prices::cost(price, &usage)),
         _ => None,
     };
-    (Charge { amount_nanodollars: 0, basis, usage: usage.unwrap_or_default() }, worth)
+    (Charge { amount_nanodollars: Nanodollars::ZERO, basis, usage: usage.unwrap_or_default() }, worth)
 }
 
 #[cfg(test)]
@@ -52,10 +53,11 @@ mod tests {
             (UsageReport::CutOff { usage: None, output_tokens: 9 }, ChargeBasis::Observed, 0, None),
             (UsageReport::Unreadable, ChargeBasis::Observed, 0, None),
         ] {
+            let worth = worth.map(Nanodollars);
             let (charge, said) = charge_and_worth(Some(&price), seen);
             assert_eq!(
                 (charge.amount_nanodollars, charge.basis, charge.usage.output_tokens, said),
-                (0, basis, output_tokens, worth),
+                (Nanodollars::ZERO, basis, output_tokens, worth),
                 "{seen:?}"
             );
             let (unknown, said) = charge_and_worth(None, seen);

@@ -1,4 +1,4 @@
-//! How many corrections were accepted and are not in the database yet.
+//! The count of corrections that were accepted and are not in the database yet.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct PendingCorrections(AtomicUsize);
 
 impl PendingCorrections {
-    /// One more was accepted.
+    /// A correction was accepted.
     pub fn begun(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// So many are in the database.
+    /// `count` corrections have reached the database.
     pub fn ended(&self, count: usize) {
         self.0.fetch_sub(count, Ordering::AcqRel);
     }

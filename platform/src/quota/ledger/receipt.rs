@@ -1,5 +1,6 @@
 //! A receipt: the record of a call that is over, or of a correction of one.
 
+use berth_ground::money::Nanodollars;
 use serde::{Deserialize, Serialize};
 
 use super::intent::{Intent, Settlement};
@@ -10,7 +11,7 @@ use crate::quota::prices::{Charge, UNKNOWN_MODEL_REASON};
 /// A call that is over, or a correction of one. It is written once, and never changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The id of the hold that it comes from.
+    /// The id of its hold.
     pub id: HoldId,
     pub account_id: AccountId,
     pub instance_id: InstanceId,
@@ -20,8 +21,8 @@ pub struct Receipt {
     pub model: String,
     pub agent: String,
     pub price_version: String,
-    pub held_nanodollars: i64,
-    pub amount_nanodollars: i64,
+    pub held_nanodollars: Nanodollars,
+    pub amount_nanodollars: Nanodollars,
     pub input_tokens: i64,
     pub cache_write_tokens: i64,
     pub cache_write_long_tokens: i64,
@@ -37,23 +38,31 @@ pub struct Receipt {
     pub settled_at_ms: i64,
     /// The receipt that this one corrects.
     pub corrects: Option<HoldId>,
-    /// Why the amount is what it is: of a correction, and of a model that had no price of its own; empty for others.
+    /// The reason of a correction, or of a charge for a model without a price of its own; empty for others.
     pub reason: String,
     /// From 1 in each account; 0 for receipts from before they were chained.
     pub seq: i64,
     /// The digest of the receipt before it.
     pub previous: String,
     pub hash: String,
-    /// Of the newest receipt of a batch; empty for the others.
+    /// Set on the newest receipt of each account in a batch; empty on the others.
     pub signature: String,
-    /// `budget`, or `own_key`: the owner pays the provider, and the amount is nothing.
+    /// `budget`, or `own_key`: the owner pays the provider, and the amount is zero.
     pub payer: String,
-    /// What a call under an own key is worth by the price table, where that is known.
-    pub worth_nanodollars: Option<i64>,
+    /// The value by the price table of a call under an own key, where it is known.
+    pub worth_nanodollars: Option<Nanodollars>,
+}
+
+/// A row that is no receipt: a day that is none, a text in place of a number. The columns that can be read.
+#[derive(Clone, Debug)]
+pub struct UnreadableReceipt {
+    pub id: Option<HoldId>,
+    pub seq: Option<i64>,
+    pub hash: Option<String>,
 }
 
 impl Receipt {
-    /// The receipt of a call, before it has its place in the chain.
+    /// The receipt of a call, without a place in the chain.
     #[must_use]
     pub fn of_call(intent: &Intent, settlement: &Settlement) -> Self {
         let Charge { amount_nanodollars, basis, usage } = settlement.charge;

@@ -1,54 +1,55 @@
 //! Reading receipts, proving them by the hash chain, and deleting old ones.
 
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use futures_util::stream::{self, Stream};
 
 use super::chain::{self, ChainVerifier};
 use super::open::Ledger;
 use super::receipt::Receipt;
-use super::store::{self, ReceiptRange};
+use super::store::{self, ReceiptPage, ReceiptRange, ReceiptRow};
 use crate::db::{AccountId, HoldId};
-use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, Month};
 
 /// Receipts that are verified, or handed out, at a time.
 const AT_ONCE: u64 = 1000;
 
-/// What a look at every receipt found.
+/// The result of verifying every receipt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainVerification {
     pub accounts: usize,
     pub receipts: u64,
-    /// A sentence for each chain that is not as it was written.
+    /// A sentence for each chain that was altered, and for each row that is no receipt any more.
     pub wrong: Vec<String>,
 }
 
-/// A receipt, and what shows that it is as it was written.
+/// A receipt, and the proof that it was not altered.
 #[derive(Clone, Debug)]
 pub struct ReceiptProof {
     pub receipt: Receipt,
-    /// What its digest is made of: SHA-256 of this text is `hash`.
+    /// The digested text: its SHA-256 is `hash`.
     pub digested: String,
     /// The receipt with the next signature in the chain, which vouches for all before it; often itself. `None` when the
     /// receipt is from before they were chained.
     pub vouched_by: Option<Receipt>,
-    /// What corrects it, the oldest first.
+    /// Its corrections, the oldest first.
     pub corrections: Vec<Receipt>,
     /// The error in the chain from this receipt to that one, if there is one.
     pub wrong: Option<String>,
 }
 
 impl ReceiptProof {
-    /// What the call cost in all, with every correction; of a correction, what it says itself.
+    /// The cost of the call with every correction; of a correction, its own amount.
     #[must_use]
-    pub fn total_nanodollars(&self) -> i64 {
+    pub fn total_nanodollars(&self) -> Nanodollars {
         let amounts = self.corrections.iter().map(|one| one.amount_nanodollars);
-        amounts.fold(self.receipt.amount_nanodollars, i64::saturating_add)
+        amounts.fold(self.receipt.amount_nanodollars, Nanodollars::saturating_add)
     }
 }
 
 impl Ledger {
-    /// Forgets receipts that are older than they are kept; how many. Sums by day and month stay, and the newest receipt
-    /// of each account, at which its chain goes on.
+    /// Deletes receipts that are past their retention, and returns their number. Sums by day and month stay, and so
+    /// does the newest receipt of each account, because its chain continues from it.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -84,7 +85,7 @@ impl Ledger {
         store::receipts_before(self.db.read(), account, before.unwrap_or(i64::MAX), most).await
     }
 
-    /// One receipt of `account`, and whether it is as it was written.
+    /// One receipt of `account`, verified.
     ///
     /// # Errors
     /// `NotFound` when the account has no such receipt; when the database does not answer.
@@ -99,15 +100,22 @@ impl Ledger {
             return Ok(proof);
         }
         // A batch is signed as a whole and is smaller than this, so the signature is among these.
-        let following = store::receipts_after(db.read(), account, Ord::max(receipt.seq - 2, 0), AT_ONCE).await?;
+        let following = store::rows_after(db.read(), account, Ord::max(receipt.seq - 2, 0), AT_ONCE).await?;
         let mut walk = ChainVerifier::new(signer);
         for next in following {
+            let next = match next {
+                ReceiptRow::Receipt(next) => next,
+                ReceiptRow::Unreadable(row) => {
+                    proof.wrong = Some(walk.pass_over(&row));
+                    break;
+                }
+            };
             if let Err(wrong) = walk.next(&next) {
                 proof.wrong = Some(wrong);
                 break;
             }
             if next.seq >= receipt.seq && !next.signature.is_empty() {
-                proof.vouched_by = Some(next);
+                proof.vouched_by = Some(*next);
                 break;
             }
         }
@@ -134,9 +142,10 @@ impl Ledger {
         Ok(stream::try_unfold(range, move |range| {
             let db = db.clone();
             async move {
-                let mut receipts = store::receipts_in(db.read(), account, range, AT_ONCE).await?;
-                let Some(newest) = receipts.last() else { return Ok(None) };
-                let rest = ReceiptRange { after: newest.seq, ..range };
+                let ReceiptPage { mut receipts, last, .. } =
+                    store::receipts_in(db.read(), account, range, AT_ONCE).await?;
+                let Some(last) = last else { return Ok(None) };
+                let rest = ReceiptRange { after: last, ..range };
                 // Calls that began in a month and ended in the next lie between those of the next.
                 receipts.retain(|receipt| receipt.period == month);
                 Ok(Some((receipts, rest)))
@@ -144,29 +153,39 @@ impl Ledger {
         }))
     }
 
-    /// Looks at every receipt: whether it is as it was written, follows the one before it, and is signed.
+    /// Verifies every receipt: its digest, its place after the one before it, and its signature. A row that is no receipt
+    /// any more is named, and the walk continues after it.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn verify(&self) -> Result<ChainVerification> {
         let Self { db, signer, .. } = self;
-        // Receipts are added meanwhile, and must not look like missing ones.
+        // One snapshot: a chain that grows between two reads would end in an unsigned receipt.
         let moment = db.begin_reading().await?;
         let mut verified = ChainVerification::default();
         for account in store::accounts_with_receipts(&moment).await? {
             verified.accounts += 1;
             let mut walk = ChainVerifier::new(signer);
             let mut seq = 0;
+            let mut wrong = Vec::new();
             let ended = loop {
-                let receipts = store::receipts_after(&moment, account, seq, AT_ONCE).await?;
-                let Some(last) = receipts.last() else { break walk.end() };
-                seq = last.seq;
-                verified.receipts += receipts.len() as u64;
-                if let Err(wrong) = receipts.iter().try_for_each(|receipt| walk.next(receipt)) {
-                    break Err(wrong);
+                let rows = store::rows_after(&moment, account, seq, AT_ONCE).await?;
+                verified.receipts += rows.len() as u64;
+                let checked = rows.iter().try_for_each(|row| match row {
+                    ReceiptRow::Receipt(receipt) => walk.next(receipt),
+                    ReceiptRow::Unreadable(row) => {
+                        wrong.push(walk.pass_over(row));
+                        Ok(())
+                    }
+                });
+                match (checked, rows.iter().filter_map(ReceiptRow::seq).max()) {
+                    (Err(wrong), _) => break Err(wrong),
+                    (Ok(()), None) => break walk.end(),
+                    (Ok(()), Some(last)) => seq = last,
                 }
             };
-            verified.wrong.extend(ended.err().map(|wrong| format!("account {account}: {wrong}")));
+            wrong.extend(ended.err());
+            verified.wrong.extend(wrong.into_iter().map(|wrong| format!("account {account}: {wrong}")));
         }
         Ok(verified)
     }

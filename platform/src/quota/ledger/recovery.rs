@@ -1,16 +1,19 @@
-//! What a process that died left in the journal, settled: the same journal always comes to the same receipts.
+//! Crash recovery: settles the calls that a dead process left in the journal. The same journal always gives the same
+//! receipts.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
+use berth_providers::{Provider, UsageReport};
+
 use super::entries::{EntryKind, LedgerEntry};
 use super::intent::{Intent, Settlement};
 use super::journal::JournalRecord;
-use crate::clock::Timestamp;
 use crate::db::HoldId;
-use crate::error::Result;
 use crate::quota::prices::{CallOutcome, Price, PriceTables};
-use berth_providers::{Provider, UsageReport};
 
 /// Calls that are over, and corrections.
 pub struct RecoveredEntries {
@@ -19,13 +22,13 @@ pub struct RecoveredEntries {
     pub orphans: usize,
 }
 
-/// Settles every intent in `left`: as its settlement says where there is one, and as whatever the provider may have
-/// charged where there is none.
+/// Settles every intent in `left`: by its settlement where there is one, and otherwise by the most that the provider
+/// may have charged.
 pub async fn settle_all(
     prices: &PriceTables,
     left: Vec<JournalRecord<'_>>,
     now: Timestamp,
-    allowance_nanodollars: i64,
+    allowance_nanodollars: Nanodollars,
 ) -> Result<RecoveredEntries> {
     let (mut intents, mut seen, mut settlements) = (Vec::<Intent>::new(), HashMap::new(), HashMap::new());
     let mut corrections = Vec::new();
@@ -38,7 +41,7 @@ pub async fn settle_all(
         }
     }
     let mut known = HashSet::<HoldId>::new();
-    // An intent that went along into a new file is there twice.
+    // An intent that was open when the journal was rotated is in both files.
     intents.retain(|intent| known.insert(intent.id));
     let (mut entries, mut orphans) = (Vec::with_capacity(intents.len()), 0);
     for intent in intents {
@@ -71,7 +74,7 @@ async fn orphaned(
     Ok(Settlement { id: intent.id, charge, outcome, usage, at: now, worth_nanodollars })
 }
 
-/// What the call was held by, if that is still known.
+/// The price by which the call was held, if its table is still stored.
 async fn price_of(prices: &PriceTables, intent: &Intent) -> Result<Option<Arc<Price>>> {
     if intent.at_the_dearest {
         let book = prices.book(&intent.price_version).await?;

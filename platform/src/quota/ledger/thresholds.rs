@@ -1,25 +1,26 @@
-//! Thresholds of allowances: an alert is raised once when four fifths of an allowance are spent, and once when all of
-//! it is.
+//! Alert thresholds: an alert is raised once when 80 % of an allowance is spent, and once at 100 %.
 //!
-//! Alerts are raised in the transaction that books what was spent, so none is missed.
+//! Alerts are raised in the transaction that books the spending, so none is missed.
 
 use std::collections::{HashMap, HashSet};
+
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 
 use super::budget_alert::BudgetAlert;
 use super::entries::LedgerEntry;
 use super::store::{self, DayOfAccount, MonthOfAccount};
-use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
 use crate::quota::calendar::{Day, Month, Period};
 
-/// Of an allowance, in percent.
+/// In percent of an allowance.
 const THRESHOLDS: [i64; 2] = [80, 100];
 
-/// Raises the alerts that are due after `batch` was booked. Only for periods that were not over when the calls were.
+/// Raises the alerts that are due after `batch` was booked. A call that ended after its period raises none for it.
 pub async fn raise_alerts(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
     let mut months: HashSet<(AccountId, Month)> = HashSet::new();
-    let mut days: HashMap<(AccountId, Day), i64> = HashMap::new();
+    let mut days: HashMap<(AccountId, Day), Nanodollars> = HashMap::new();
     let mut now = Timestamp(0);
     for entry in batch {
         let (account, at) = (entry.account(), entry.at());
@@ -35,7 +36,7 @@ pub async fn raise_alerts(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
     }
     let mut due = Vec::new();
     for sums in store::spent_in_months(tx, &months).await? {
-        // More months may come back than were asked for.
+        // The query matches accounts and months separately, so it may return other pairs as well.
         if months.contains(&(sums.account, sums.month)) {
             let MonthOfAccount { account, month, allowance_nanodollars, spent_nanodollars } = sums;
             let period = Period::Month(month);
@@ -51,19 +52,19 @@ pub async fn raise_alerts(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
     store::add_alerts(tx, due).await
 }
 
-/// What one account could spend and did spend in a month, or on a day.
+/// Allowance and spending of one account in a month, or on a day.
 struct PeriodSpend {
     account: AccountId,
     period: Period,
-    allowance_nanodollars: i64,
-    spent_nanodollars: i64,
+    allowance_nanodollars: Nanodollars,
+    spent_nanodollars: Nanodollars,
 }
 
 /// The alerts of a period for the thresholds that its spending reached.
 fn reached(of: &PeriodSpend, now: Timestamp) -> Vec<BudgetAlert> {
     let PeriodSpend { account, period, allowance_nanodollars: allowance, spent_nanodollars: spent } = *of;
-    let is_reached =
-        |percent: i64| spent > 0 && i128::from(spent) * 100 >= i128::from(allowance.max(0)) * i128::from(percent);
+    let whole = allowance.max(Nanodollars::ZERO);
+    let is_reached = |percent| spent > Nanodollars::ZERO && spent.is_at_least_percent_of(percent, whole);
     let raised = THRESHOLDS.into_iter().filter(|percent| is_reached(*percent)).map(|percent| BudgetAlert {
         account_id: account,
         period,
@@ -83,7 +84,7 @@ mod tests {
     fn thresholds_are_reached_to_the_nanodollar() {
         let account = AccountId(uuid::Uuid::from_u128(1));
         let percents = |allowance, spent| {
-            let (allowance_nanodollars, spent_nanodollars) = (allowance, spent);
+            let (allowance_nanodollars, spent_nanodollars) = (Nanodollars(allowance), Nanodollars(spent));
             let of =
                 PeriodSpend { account, period: "2026-11".parse().unwrap(), allowance_nanodollars, spent_nanodollars };
             let raised = reached(&of, Timestamp(0));

@@ -1,6 +1,6 @@
 //! The ledger: carries finished calls and corrections from the journal into the database, in batches, as receipts.
 //!
-//! Nothing waits for it but readers. What the database refuses stays in the journal and is tried again.
+//! Only readers wait for it. Entries that the database refuses stay in the journal and are retried.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use berth_ground::error::{Error, Result};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
@@ -19,16 +20,15 @@ use super::receipt::Receipt;
 use super::store::{self, SpendIncrements};
 use super::thresholds;
 use crate::db::{AccountId, Db};
-use crate::error::{Error, Result};
 
-/// How long the first of a batch waits for others.
+/// How long the first entry of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
-/// Receipts carried over in one transaction, which also costs a signature and a few sums for each account in it. So
-/// near each receipt is the signature that vouches for it, which is looked for at a thousand.
+/// The most receipts in one transaction, which also costs a signature and a few sums per account. Below the 1000
+/// receipts that a proof reads at a time, so that the signature that vouches for a receipt is among them.
 const BATCH: usize = 900;
-/// After how long what the database refused is tried again.
+/// The time until entries that the database refused are retried.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// From this size on, the journal is begun anew.
+/// The size from which the journal is rotated.
 const JOURNAL_BYTES: u64 = 8 * 1024 * 1024;
 
 pub enum LedgerMessage {
@@ -45,16 +45,16 @@ enum WriteAttempt {
     Tried,
 }
 
-/// Who writes receipts.
+/// The one task that writes receipts.
 pub struct LedgerWriter {
     pub db: Db,
     pub signer: Arc<ReceiptSigner>,
     pub journal: Arc<Journal>,
-    /// The opening of the books that this is.
+    /// The epoch of this opening of the books.
     pub epoch: i64,
-    /// Set when another platform has opened them since.
+    /// Set when another platform has opened the books since.
     pub closed: Arc<AtomicBool>,
-    /// Notified when a task waits for the entries that were handed over.
+    /// Notified when a reader waits for the entries that were handed over.
     pub hurry: Arc<Notify>,
     /// Corrections that were accepted and are not in the database yet.
     pub pending: Arc<PendingCorrections>,
@@ -62,7 +62,7 @@ pub struct LedgerWriter {
 }
 
 impl LedgerWriter {
-    /// Carries over what comes in, until the last sender is gone and all is carried over.
+    /// Writes incoming entries to the database, until the last sender is gone and every entry is written.
     pub async fn keep(mut self, mut messages: mpsc::UnboundedReceiver<LedgerMessage>) {
         let mut refused: VecDeque<LedgerEntry> = VecDeque::new();
         let mut again = tokio::time::interval(TRY_AGAIN);
@@ -90,8 +90,8 @@ impl LedgerWriter {
         }
     }
 
-    /// Writes a batch. What the database refuses together is tried one by one, so that one call that cannot be written
-    /// keeps no other waiting.
+    /// Writes a batch. If the database refuses it, its entries are tried one by one, so that an entry that cannot be
+    /// written delays no other.
     async fn carry_over(&mut self, batch: Vec<LedgerEntry>, refused: &mut VecDeque<LedgerEntry>) {
         let mut batch = batch;
         while !batch.is_empty() {
@@ -111,7 +111,8 @@ impl LedgerWriter {
         }
     }
 
-    /// Writes all of it, or none of a batch that the database refuses: for the start, which goes on only with all.
+    /// Writes all entries at the start, which continues only with all of them. A batch that fails is not written in
+    /// part.
     ///
     /// # Errors
     /// When the database refuses.
@@ -130,14 +131,18 @@ impl LedgerWriter {
     /// One transaction: receipts at the end of their accounts' chains, the sums that they belong to, and alerts where
     /// those say that one is due.
     async fn write(&mut self, batch: &[LedgerEntry], before: WriteAttempt) -> Result<()> {
-        // The ends of the chains are unknown until the commit is known.
+        // Taken out, and put back after the commit: after a failed or unanswered commit the ends of the chains are
+        // unknown, and the next batch reads them from the database.
         let mut heads = std::mem::take(&mut self.heads);
         let tx = self.db.begin().await?;
+        // Read in the transaction and under a shared row lock: a platform that takes the books over waits for this
+        // commit, so that two platforms never append to one chain.
         if store::epoch(&tx).await? != self.epoch {
             self.closed.store(true, Ordering::Relaxed);
             tracing::error!("another platform has opened the books: this one admits no calls any more");
             return Err(Error::Internal(anyhow::anyhow!("another platform has opened the books")));
         }
+        // Only a retry can meet its own receipts, after the answer to a commit was lost; a new batch skips the query.
         let there = match before {
             WriteAttempt::New => HashSet::new(),
             WriteAttempt::Tried => {
@@ -160,6 +165,7 @@ impl LedgerWriter {
             spent.add(&receipt, over.allowance_nanodollars);
             receipts.push(receipt);
         }
+        // One signature per account and batch: the hash chain makes it vouch for every receipt before it.
         for at in newest.into_values() {
             receipts[at].signature = self.signer.sign(&receipts[at].hash);
         }
@@ -172,17 +178,19 @@ impl LedgerWriter {
         Ok(())
     }
 
-    /// Begins the journal anew when it has grown, and forgets the old file once all of it is in the database.
+    /// Rotates the journal when it has grown, and deletes the old file once all of it is in the database.
     async fn shorten_journal(
         &mut self,
         messages: &mut mpsc::UnboundedReceiver<LedgerMessage>,
         refused: &mut VecDeque<LedgerEntry>,
     ) {
+        // The journal has the only durable copy of a refused entry, and a second rotation would overwrite the old file.
         if self.journal.bytes() < JOURNAL_BYTES || !refused.is_empty() {
             return;
         }
         let begun = self.journal.begin_new();
-        // Settled before the new file began, so in the old one: it has been handed over by now, or is a moment later.
+        // The journal hands an entry over under the same lock as it writes it, so every settlement in the old file is
+        // in this queue by now.
         let mut handed_over = Vec::new();
         while let Ok(message) = messages.try_recv() {
             match message {
@@ -197,15 +205,15 @@ impl LedgerWriter {
     }
 }
 
-/// `first`, and the messages that come within `GATHER` of it or until `hurry` is notified. None of them wakes this
-/// task in between, because each wake would cost the call that brought it more than its settlement does.
+/// `first`, and the messages that come within `GATHER` of it or until `hurry` is notified. The task sleeps meanwhile:
+/// to wake it for each message would cost the sending call more than its settlement does.
 async fn gather(
     first: LedgerMessage,
     messages: &mut mpsc::UnboundedReceiver<LedgerMessage>,
     hurry: &Notify,
 ) -> (Vec<LedgerEntry>, Vec<oneshot::Sender<()>>) {
     if matches!(first, LedgerMessage::Entry(_)) {
-        // Either end of it is the end of the moment.
+        // The timeout and the notification both end the batch.
         let _ = tokio::time::timeout(GATHER, hurry.notified()).await;
     }
     let (mut batch, mut flushed) = (Vec::new(), Vec::new());
@@ -224,9 +232,10 @@ fn report(receipt: &Receipt) {
     let Receipt { id, instance_id, provider, model, held_nanodollars, amount_nanodollars, basis, outcome, .. } =
         receipt;
     if receipt.corrects.is_none() && amount_nanodollars > held_nanodollars {
-        tracing::error!(receipt.id = %id, model, amount_nanodollars, held_nanodollars,
+        tracing::error!(receipt.id = %id, model, amount_nanodollars = amount_nanodollars.0,
+            held_nanodollars = held_nanodollars.0,
             "the provider charged more than its bound; look at the price table and the rules");
     }
-    tracing::debug!(receipt.id = %id, instance.id = %instance_id, provider, model, amount_nanodollars,
-        basis, outcome, "call settled");
+    tracing::debug!(receipt.id = %id, instance.id = %instance_id, provider, model,
+        amount_nanodollars = amount_nanodollars.0, basis, outcome, "call settled");
 }

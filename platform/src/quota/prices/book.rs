@@ -1,10 +1,11 @@
-//! Price tables: the one that this program was built with, and those that an operator imports. What a table and the
-//! settings come to is kept in the database under a version that is a hash of it, and never changed; one is in force.
+//! Price tables: the built-in one, and those that an operator imports. A table combined with the settings is stored in
+//! the database under a version, which is a hash of both, and never changes; one is in force.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use berth_ground::money::Nanodollars;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -23,7 +24,7 @@ const DEMO: &str = include_str!("demo_prices.json");
 /// How the names of its models begin.
 const DEMO_MODEL: &str = "berth-demo";
 
-/// The form in which a price is kept: part of the version, so that a later form does not pass for this one.
+/// The format of a stored price. It is part of the version, so that a later format has other versions.
 const FORM: &str = "tariffs in tiers";
 
 /// Every model and every call that can be made, with its price.
@@ -37,7 +38,7 @@ pub struct PriceBook {
 }
 
 impl PriceBook {
-    /// A version as it was kept.
+    /// A stored version.
     #[must_use]
     pub fn kept(version: String, rows: Vec<(Provider, String, Price)>) -> Self {
         let mut prices: HashMap<Provider, HashMap<String, Arc<Price>>> = HashMap::new();
@@ -55,8 +56,8 @@ impl PriceBook {
         Self { version, prices, dearest }
     }
 
-    /// What `table` says, in LiteLLM's form: an object with a row for each model, US dollars per token. The demo model
-    /// and what the operator's settings name are in every book.
+    /// Reads `table` in LiteLLM's format: an object with a row for each model, US dollars per token. The demo model and
+    /// the prices in the operator's settings are in every book.
     ///
     /// # Errors
     /// A sentence that names the row that cannot be read; when no row is of a model that can be called.
@@ -96,7 +97,7 @@ impl PriceBook {
         self.prices.get(provider)?.get(model).cloned()
     }
 
-    /// What a model of `provider` costs at most, whichever it is; `None` when nothing of that provider has a price.
+    /// A price that no model of `provider` exceeds; `None` when that provider has no price.
     #[must_use]
     pub fn dearest(&self, provider: &Provider) -> Option<Arc<Price>> {
         self.dearest.get(provider).cloned()
@@ -144,13 +145,13 @@ fn of_the_operator(providers: &Providers) -> impl Iterator<Item = (&str, String,
 }
 
 fn of_model(price: &ModelPrice) -> Price {
-    let nanodollars = |dollars: Dollars| dollars.nanodollars;
+    let rate = |dollars: Dollars| dollars.nanodollars.0;
     let rates = TokenRates {
-        input: price.input.nanodollars,
-        cache_write: price.cache_write.map(nanodollars),
-        cache_write_long: price.cache_write_long.map(nanodollars),
-        cache_read: price.cache_read.map(nanodollars),
-        output: price.output.nanodollars,
+        input: rate(price.input),
+        cache_write: price.cache_write.map(rate),
+        cache_write_long: price.cache_write_long.map(rate),
+        cache_read: price.cache_read.map(rate),
+        output: rate(price.output),
     };
     Price {
         max_input_tokens: Some(price.max_input_tokens),
@@ -159,9 +160,9 @@ fn of_model(price: &ModelPrice) -> Price {
     }
 }
 
-/// Bytes of a call that is no model's take the place of tokens.
+/// The price of a metered call, in which bytes take the place of tokens.
 fn of_call(call: &MeteredCall) -> Price {
-    let byte = call.dollars_per_million_bytes.nanodollars;
+    let byte = call.dollars_per_million_bytes.nanodollars.0;
     let rates = TokenRates { input: byte, cache_write: None, cache_write_long: None, cache_read: None, output: byte };
     Price { call_nanodollars: call.dollars.nanodollars, ..Price::flat(rates) }
 }
@@ -213,11 +214,10 @@ fn read_price(row: &Map<String, Value>) -> anyhow::Result<Price> {
         tiers: in_tiers.chain(fast).collect(),
         standard,
         us_permille: factor("us"),
-        web_search_nanodollars: row
-            .get("search_context_cost_per_query")
-            .and_then(Value::as_object)
-            .and_then(|sizes| sizes.values().filter_map(Value::as_f64).map(|dollars| scaled(dollars, 1e9)).max()),
-        call_nanodollars: 0,
+        web_search_nanodollars: row.get("search_context_cost_per_query").and_then(Value::as_object).and_then(|sizes| {
+            sizes.values().filter_map(Value::as_f64).map(|dollars| Nanodollars(scaled(dollars, 1e9))).max()
+        }),
+        call_nanodollars: Nanodollars::ZERO,
     })
 }
 
@@ -316,7 +316,7 @@ mod tests {
         let sonnet = book.find(&Provider::ANTHROPIC, "claude-sonnet-4-6").unwrap();
         assert_eq!((sonnet.standard.rates.input, sonnet.standard.rates.output), (3_000_000_000, 15_000_000_000));
         assert_eq!(sonnet.standard.rates.cache_write_long, Some(6_000_000_000));
-        assert_eq!((sonnet.us_permille, sonnet.web_search_nanodollars), (Some(1100), Some(10_000_000)));
+        assert_eq!((sonnet.us_permille, sonnet.web_search_nanodollars), (Some(1100), Some(Nanodollars(10_000_000))));
         assert!(sonnet.tariff(ServiceTier::Fast).is_none());
         let haiku = book.find(&Provider::ANTHROPIC, "claude-haiku-5-5").unwrap();
         let long = haiku.standard.long.as_ref().unwrap();
@@ -387,7 +387,7 @@ mod tests {
         let book = PriceBook::read(TABLE, &providers).unwrap();
         let llama = book.find(&Provider::named("groq"), "llama").unwrap();
         assert_eq!((llama.standard.rates.output, llama.max_output_tokens), (800_000_000, Some(8)));
-        assert_eq!(book.find(&Provider::named("weather"), "GET /a").unwrap().call_nanodollars, 2_000_000);
+        assert_eq!(book.find(&Provider::named("weather"), "GET /a").unwrap().call_nanodollars, Nanodollars(2_000_000));
         assert_ne!(book.version, embedded().version);
     }
 }

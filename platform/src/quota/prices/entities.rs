@@ -1,4 +1,4 @@
-//! The tables of prices as sea-orm sees them; only the store beside this file uses them.
+//! Entities of the tables of prices, for the store beside this file.
 
 pub mod price_versions {
     //! Tables of prices: where each came from, and when the operator last put it in force.

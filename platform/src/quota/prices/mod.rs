@@ -1,8 +1,8 @@
-//! Prices: which price table is in force, what each says, and the arithmetic of what calls cost by it.
+//! Price tables, the one in force, and the arithmetic of the cost of calls.
 
 mod book;
-mod catalogue;
 mod entities;
+mod price_comparison;
 mod rules;
 mod store;
 mod tables;
@@ -11,7 +11,7 @@ mod unknown_models;
 
 pub(super) use book::PriceBook;
 pub use book::PriceChanges;
-pub use catalogue::{PriceCatalogue, PriceDifference, PricedModel};
+pub use price_comparison::{PriceCatalogue, PriceDifference, PricedModel};
 pub use rules::{CallOutcome, Charge, ChargeBasis, CostBound, UnboundedCost, dollars};
 pub(super) use rules::{bound, charge, cost, is_priced};
 pub use tables::{PriceTable, PriceTables, TableEvent};

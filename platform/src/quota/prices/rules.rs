@@ -1,5 +1,6 @@
-//! The arithmetic of money: what a call may cost at most, and what it did cost. Integers only, rounded up once.
+//! The arithmetic of cost: the upper bound of a call's cost, and its charge. Integers only, rounded up once.
 
+use berth_ground::money::Nanodollars;
 use berth_providers::{Demand, InputBound, ServiceTier, TierChoice, Usage, UsageReport};
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +11,12 @@ use super::tariffs::{Price, TokenRates};
 pub struct CostBound {
     pub input_tokens: u64,
     pub output_tokens: u64,
-    pub input_nanodollars: i64,
-    pub output_nanodollars: i64,
-    /// Of searches, and of the call as such.
+    pub input_nanodollars: Nanodollars,
+    pub output_nanodollars: Nanodollars,
+    /// The cost of searches, and the price per call.
     #[serde(default)]
-    pub other_nanodollars: i64,
-    /// After a search the model reads everything again.
+    pub other_nanodollars: Nanodollars,
+    /// The model may search, and reads its whole input again after each search.
     #[serde(default)]
     pub reads_again: bool,
     /// The provider counted the input.
@@ -27,34 +28,34 @@ pub struct CostBound {
 impl CostBound {
     /// The hold.
     #[must_use]
-    pub fn total_nanodollars(&self) -> i64 {
+    pub fn total_nanodollars(&self) -> Nanodollars {
         self.input_nanodollars.saturating_add(self.output_nanodollars).saturating_add(self.other_nanodollars)
     }
 }
 
-/// What the price table does not say of a model, so that no bound can be computed.
+/// The figure that the price table lacks, so that no bound can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnboundedCost {
-    /// How much it takes in or gives out.
+    /// The most input or output tokens of the model.
     Size,
-    /// What it costs in a tier that the call names.
+    /// The price in the tier that the call names.
     Tier(ServiceTier),
-    /// What a search of the web costs.
+    /// The price of a web search.
     WebSearch,
 }
 
-/// The upper bound of what `demand` can cost at `price`: every input token at the dearest class that can apply to it,
-/// every output token there can be, in the dearest tier and the dearest of long and short that the call can meet.
+/// The upper bound of the cost of `demand` at `price`: every input token at the dearest class that can apply to it, and
+/// every possible output token, in the dearest tier and at the dearer of long and short rates that the call can meet.
 ///
 /// # Errors
-/// When the demand leaves something open and the table does not close it.
+/// When neither the demand nor the table bounds a figure.
 pub fn bound(price: &Price, demand: &Demand) -> Result<CostBound, UnboundedCost> {
     let other = match demand.service {
         TierChoice::Auto(tier) => price.tariff(tier),
         TierChoice::Named(tier) => Some(price.tariff(tier).ok_or(UnboundedCost::Tier(tier))?),
     };
     let search = match demand.web_searches {
-        0 => 0,
+        0 => Nanodollars::ZERO,
         _ => price.web_search_nanodollars.ok_or(UnboundedCost::WebSearch)?,
     };
     let readings = demand.web_searches.saturating_add(1);
@@ -85,10 +86,9 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<CostBound, UnboundedCost>
     })
 }
 
-/// What `usage` costs at `price`, in nano-dollars: in the tier in which it was served, or, where that has no price, at
-/// the dearest there is.
+/// The cost of `usage` at `price`, in the tier that served it; where that tier has no price, at the dearest tier.
 #[must_use]
-pub fn cost(price: &Price, usage: &Usage) -> i64 {
+pub fn cost(price: &Price, usage: &Usage) -> Nanodollars {
     let is_long = price.is_long(usage.all_input_tokens());
     let served = price.tariff(usage.tier).map(|tariff| tariff.rates(is_long));
     let rate = |of: fn(&TokenRates) -> i64| {
@@ -103,11 +103,11 @@ pub fn cost(price: &Price, usage: &Usage) -> i64 {
         (usage.cache_read_tokens, rate(TokenRates::read)),
         (usage.output_tokens, rate(|r| r.output)),
     ];
-    let searches = times(usage.web_searches, price.web_search_nanodollars.unwrap_or(0));
+    let searches = times(usage.web_searches, price.web_search_nanodollars.unwrap_or_default());
     charge_for(&tokens, factor).saturating_add(searches).saturating_add(price.call_nanodollars)
 }
 
-/// Whether the table has a price for everything that was used.
+/// Whether the table has a price for all of the usage.
 #[must_use]
 pub fn is_priced(price: &Price, usage: &Usage) -> bool {
     let searched = usage.web_searches > 0;
@@ -115,22 +115,27 @@ pub fn is_priced(price: &Price, usage: &Usage) -> bool {
 }
 
 /// Tokens times nano-dollars per million, times a factor in thousandths, rounded up once at the end.
-fn charge_for(parts: &[(u64, i64)], permille: i64) -> i64 {
+fn charge_for(parts: &[(u64, i64)], permille: i64) -> Nanodollars {
     let sum = parts
         .iter()
         .fold(0_i128, |sum, (tokens, rate)| sum.saturating_add(i128::from(*tokens).saturating_mul(i128::from(*rate))));
     let scaled = sum.saturating_mul(i128::from(permille));
-    i64::try_from(scaled.saturating_add(999_999_999) / 1_000_000_000).unwrap_or(i64::MAX)
+    within_i64(scaled.saturating_add(999_999_999) / 1_000_000_000)
 }
 
-/// What `part` of `whole` is of `nanodollars`, rounded up; all of it at most.
-fn share(nanodollars: i64, part: u64, whole: u64) -> i64 {
+/// The share of `amount` that `part` has in `whole`, rounded up; all of it at most.
+fn share(amount: Nanodollars, part: u64, whole: u64) -> Nanodollars {
     let (part, whole) = (i128::from(part.min(whole)), i128::from(whole.max(1)));
-    i64::try_from((i128::from(nanodollars) * part + whole - 1) / whole).unwrap_or(i64::MAX)
+    within_i64((i128::from(amount.0) * part + whole - 1) / whole)
 }
 
-fn times(count: u64, nanodollars: i64) -> i64 {
-    i64::try_from(i128::from(count).saturating_mul(i128::from(nanodollars))).unwrap_or(i64::MAX)
+fn times(count: u64, amount: Nanodollars) -> Nanodollars {
+    within_i64(i128::from(count).saturating_mul(i128::from(amount.0)))
+}
+
+/// An amount that was computed in 128 bits; the largest there is where it does not fit, so that no account can pay it.
+fn within_i64(nanodollars: i128) -> Nanodollars {
+    i64::try_from(nanodollars).map_or(Nanodollars::MAX, Nanodollars)
 }
 
 /// How a call ended.
@@ -140,9 +145,9 @@ pub enum CallOutcome {
     Completed,
     ClientGone,
     UpstreamBroke,
-    /// By the provider.
+    /// The provider refused the call.
     Refused,
-    /// The platform died meanwhile; settled at the next start.
+    /// The platform died during the call, which was settled at the next start.
     Recovered,
 }
 
@@ -159,7 +164,7 @@ impl CallOutcome {
     }
 }
 
-/// Where the amount of a receipt comes from: the provider's figures, what was observed, or the hold itself.
+/// The source of a receipt's amount: the provider's figures, the observed part of the answer, or the hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChargeBasis {
@@ -179,29 +184,29 @@ impl ChargeBasis {
     }
 }
 
-/// The amount a receipt shows, and why.
+/// The amount of a receipt, its basis, and the usage that was priced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
-    pub amount_nanodollars: i64,
+    pub amount_nanodollars: Nanodollars,
     pub basis: ChargeBasis,
     pub usage: Usage,
 }
 
-/// What a finished call is charged.
+/// The charge of a finished call.
 ///
 /// The provider's figures are charged as they are, even above the hold: hiding a charge does not undo it. Estimates
 /// never exceed the hold. A call that broke off before the provider named its input is charged the hold's whole
 /// input part, because the provider has read the input by then.
 ///
-/// Who hangs up just before the final figures has seen the whole answer, but not the reasoning that is charged with
-/// it. So a call that was cut off from this side is read on to its figures (`llm/drain.rs`); where they did not come
-/// in time, it is charged all the output that was held, unless the call had said that nothing is hidden. The input is
-/// charged as the provider named it, if it did.
+/// A client that disconnects just before the final figures has seen the whole answer, but not the hidden reasoning that
+/// the provider charges for. So after a disconnect the answer is read on to its figures (`llm/drain.rs`). Where they do
+/// not come in time, all held output is charged, unless the request excludes hidden output. The input is charged as the
+/// provider reported it, if it did.
 #[must_use]
 pub fn charge(price: &Price, hold: &CostBound, seen: UsageReport) -> Charge {
     let held = hold.total_nanodollars();
     let (amount_nanodollars, basis, usage) = match seen {
-        UsageReport::NoCharge => (0, ChargeBasis::Provider, Usage::default()),
+        UsageReport::NoCharge => (Nanodollars::ZERO, ChargeBasis::Provider, Usage::default()),
         UsageReport::Final(usage) if !is_priced(price, &usage) => {
             (cost(price, &usage).max(held), ChargeBasis::Held, usage)
         }
@@ -218,7 +223,7 @@ pub fn charge(price: &Price, hold: &CostBound, seen: UsageReport) -> Charge {
         UsageReport::CutOff { usage, output_tokens } if !hold.may_hide_output && !hold.reads_again => {
             return charge(price, hold, UsageReport::Part { usage, output_tokens });
         }
-        // What was named before a search says nothing of what was read after it.
+        // Figures from before a search do not count the input that the model reads again after it.
         UsageReport::CutOff { usage: Some(usage), .. } if !hold.reads_again => {
             let usage = Usage { output_tokens: hold.output_tokens, ..usage };
             (cost(price, &usage).min(held), ChargeBasis::Held, usage)
@@ -228,10 +233,10 @@ pub fn charge(price: &Price, hold: &CostBound, seen: UsageReport) -> Charge {
     Charge { amount_nanodollars, basis, usage }
 }
 
-/// Nano-dollars as dollars, exactly: `$1.50`, `$0.000031`; at least two decimals, and as many more as it takes.
+/// An amount in dollars, exactly: `$1.50`, `$0.000031`; at least two decimals, and as many more as needed.
 #[must_use]
-pub fn dollars(nanodollars: i64) -> String {
-    let (sign, n) = (if nanodollars < 0 { "-" } else { "" }, nanodollars.unsigned_abs());
+pub fn dollars(amount: Nanodollars) -> String {
+    let (sign, n) = (if amount < Nanodollars::ZERO { "-" } else { "" }, amount.0.unsigned_abs());
     let digits = format!("{:09}", n % 1_000_000_000);
     let kept = digits.trim_end_matches('0').len().max(2);
     format!("{sign}${}.{}", n / 1_000_000_000, &digits[..kept])

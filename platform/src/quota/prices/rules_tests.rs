@@ -1,5 +1,6 @@
 //! The rules as tables and as properties: the hold is never less than the cost.
 
+use berth_ground::money::Nanodollars;
 use berth_providers::{CacheWrites, Provider};
 use proptest::prelude::*;
 
@@ -22,8 +23,8 @@ fn price() -> Price {
         standard: Tariff { rates: RATES, long: None },
         tiers: [(ServiceTier::Priority, tariff(2)), (ServiceTier::Ultrafast, tariff(6))].into(),
         us_permille: Some(1100),
-        web_search_nanodollars: Some(10_000_000),
-        call_nanodollars: 0,
+        web_search_nanodollars: Some(Nanodollars(10_000_000)),
+        call_nanodollars: Nanodollars::ZERO,
     }
 }
 
@@ -61,7 +62,7 @@ fn holds_by_hand() {
         let mut demand = demand();
         change(&mut demand);
         let bound = bound(&price(), &demand).unwrap();
-        (bound.input_nanodollars, bound.output_nanodollars)
+        (bound.input_nanodollars.0, bound.output_nanodollars.0)
     };
     assert_eq!(hold(&|_| ()), (3_000_000, 1_500_000));
     assert_eq!(hold(&|d| d.cache_writes = CacheWrites::Short), (3_750_000, 1_500_000));
@@ -87,17 +88,17 @@ fn a_body_that_its_bytes_do_not_bound_reaches_the_dear_tier_even_of_a_model_that
     let standard = Tariff { rates: RATES, long };
     let price = Price { max_input_tokens: Some(200_000), long_above_tokens: Some(200_000), standard, ..price() };
     let open = Demand { input: InputBound::WholeModel { at_least: 9 }, ..demand() };
-    assert_eq!(bound(&price, &open).unwrap().output_nanodollars, 3_000_000);
+    assert_eq!(bound(&price, &open).unwrap().output_nanodollars, Nanodollars(3_000_000));
 }
 
 #[test]
 fn searches_are_held_one_by_one_and_charged_as_many_as_there_were() {
     let searching = Demand { web_searches: 3, ..demand() };
     let hold = bound(&price(), &searching).unwrap();
-    assert_eq!(hold.other_nanodollars, 30_000_000);
+    assert_eq!(hold.other_nanodollars, Nanodollars(30_000_000));
     let used = Usage { input_tokens: 1000, web_searches: 2, ..Usage::default() };
     let charged = charge(&price(), &hold, UsageReport::Final(used));
-    assert_eq!((charged.amount_nanodollars, charged.basis), (3_000_000 + 20_000_000, ChargeBasis::Provider));
+    assert_eq!((charged.amount_nanodollars.0, charged.basis), (3_000_000 + 20_000_000, ChargeBasis::Provider));
     // Who leaves before the figures may have let the model read any number of pages.
     let cut = UsageReport::Part { usage: Some(used), output_tokens: 1 }.cut_off();
     assert_eq!(charge(&price(), &hold, cut).amount_nanodollars, hold.total_nanodollars());
@@ -125,8 +126,8 @@ fn a_call_is_charged_in_the_tier_in_which_it_was_served_and_never_for_less_than_
     let hold = bound(&price(), &Demand { service: TierChoice::Named(ServiceTier::Priority), ..demand() }).unwrap();
     let served =
         |tier| charge(&price(), &hold, UsageReport::Final(Usage { output_tokens: 10, tier, ..Usage::default() }));
-    assert_eq!(served(ServiceTier::Priority).amount_nanodollars, 300_000);
-    assert_eq!(served(ServiceTier::Standard).amount_nanodollars, 150_000);
+    assert_eq!(served(ServiceTier::Priority).amount_nanodollars, Nanodollars(300_000));
+    assert_eq!(served(ServiceTier::Standard).amount_nanodollars, Nanodollars(150_000));
     assert_eq!(served(ServiceTier::Fast).amount_nanodollars, hold.total_nanodollars());
     assert_eq!(served(ServiceTier::Fast).basis, ChargeBasis::Held);
 }
@@ -147,16 +148,16 @@ fn a_call_cut_off_from_this_side_is_charged_all_the_output_that_it_may_have_hidd
     let started = Usage { input_tokens: 200, output_tokens: 1, ..Usage::default() };
     let cut = |hold, usage| charge(&price(), hold, UsageReport::Part { usage, output_tokens: 10 }.cut_off());
     assert_eq!(cut(&open, None).amount_nanodollars, open.total_nanodollars());
-    assert_eq!(cut(&open, Some(started)).amount_nanodollars, 600_000 + open.output_nanodollars);
+    assert_eq!(cut(&open, Some(started)).amount_nanodollars.0, 600_000 + open.output_nanodollars.0);
     assert_eq!(cut(&open, Some(started)).basis, ChargeBasis::Held);
-    assert_eq!(cut(&shown, Some(started)).amount_nanodollars, 600_000 + 150_000);
+    assert_eq!(cut(&shown, Some(started)).amount_nanodollars, Nanodollars(600_000 + 150_000));
     assert_eq!(charge(&price(), &open, UsageReport::Final(started).cut_off()).basis, ChargeBasis::Provider);
 }
 
 #[test]
 fn a_tenth_of_a_nanodollar_is_rounded_up() {
-    assert_eq!(charge_for(&[(1, 100_000)], 1000), 1);
-    assert_eq!(charge_for(&[(0, 100_000)], 1000), 0);
+    assert_eq!(charge_for(&[(1, 100_000)], 1000), Nanodollars(1));
+    assert_eq!(charge_for(&[(0, 100_000)], 1000), Nanodollars::ZERO);
 }
 
 #[test]
@@ -165,12 +166,12 @@ fn a_call_that_broke_off_is_charged_its_input_and_never_more_than_the_hold() {
     let part =
         |usage, output_tokens| charge(&price(), &hold, UsageReport::Part { usage, output_tokens }).amount_nanodollars;
     assert_eq!(part(None, 0), hold.input_nanodollars);
-    assert_eq!(part(None, 10), hold.input_nanodollars + 150_000);
+    assert_eq!(part(None, 10), Nanodollars(hold.input_nanodollars.0 + 150_000));
     assert_eq!(part(None, 1_000_000), hold.total_nanodollars());
     let started = Usage { input_tokens: 200, output_tokens: 1, ..Usage::default() };
-    assert_eq!(part(Some(started), 10), 600_000 + 150_000);
+    assert_eq!(part(Some(started), 10), Nanodollars(600_000 + 150_000));
     assert_eq!(charge(&price(), &hold, UsageReport::Unreadable).amount_nanodollars, hold.total_nanodollars());
-    assert_eq!(charge(&price(), &hold, UsageReport::NoCharge).amount_nanodollars, 0);
+    assert_eq!(charge(&price(), &hold, UsageReport::NoCharge).amount_nanodollars, Nanodollars::ZERO);
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn money_is_said_exactly_and_never_as_nothing() {
         (-20_000_000, "-$0.02"),
         (i64::MIN, "-$9223372036.854775808"),
     ] {
-        assert_eq!(dollars(nano), text);
+        assert_eq!(dollars(Nanodollars(nano)), text);
     }
 }
 
@@ -216,8 +217,8 @@ prop_compose! {
             long_above_tokens: long.as_ref().map(|(_, above)| *above),
             standard: Tariff { rates: standard, long: long.as_ref().map(|(rates, _)| rates.clone()) },
             us_permille: us,
-            web_search_nanodollars: search,
-            call_nanodollars: per_call,
+            web_search_nanodollars: search.map(Nanodollars),
+            call_nanodollars: Nanodollars(per_call),
         }
     }
 }

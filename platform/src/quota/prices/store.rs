@@ -1,18 +1,19 @@
 //! SQL for price tables.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{QueryOrder as _, Set};
 
+use berth_providers::Provider;
+
 use super::book::PriceBook;
 use super::entities::{price_versions, prices};
 use super::tariffs::Price;
-use crate::clock::Timestamp;
-use crate::db::Tx;
-use crate::error::Result;
-use berth_providers::Provider;
+use crate::db::{Tx, rows};
 
-/// A table as the operator or the program brings it.
+/// A table to be imported.
 pub struct NewTable<'a> {
     pub book: &'a PriceBook,
     /// The file it came from, or `built in`.
@@ -77,7 +78,7 @@ pub async fn activate(tx: &Tx, version: &str, by: &str, now: Timestamp) -> Resul
     Ok(done.rows_affected == 1)
 }
 
-/// Forgets the operator's choice of a version: the program's own is in force again.
+/// Activates the built-in table again.
 pub async fn activate_built_in(tx: &Tx) -> Result<()> {
     price_versions::Entity::update_many().col_expr(price_versions::Column::ChosenAtMs, Expr::value(0)).exec(tx).await?;
     Ok(())
@@ -86,8 +87,7 @@ pub async fn activate_built_in(tx: &Tx) -> Result<()> {
 /// Every version, the one in force first.
 pub async fn tables(db: &impl ConnectionTrait) -> Result<Vec<StoredTable>> {
     let all = price_versions::Entity::find().order_by_desc(price_versions::Column::ChosenAtMs);
-    let rows = all.order_by_desc(price_versions::Column::ImportedAtMs).all(db).await?;
-    Ok(rows.into_iter().map(StoredTable::from).collect())
+    rows::parsed(db, all.order_by_desc(price_versions::Column::ImportedAtMs), |row| Ok(row.into())).await
 }
 
 /// The table that the operator put in force; `None` when that is the program's own.
@@ -109,14 +109,15 @@ impl From<price_versions::Model> for StoredTable {
     }
 }
 
-/// All prices of a version; `None` when there is none of that name.
+/// All prices of a version; `None` when there is none of that name. A model whose price cannot be parsed is one without
+/// a price.
 pub async fn book(db: &impl ConnectionTrait, version: &str) -> Result<Option<PriceBook>> {
-    let rows = prices::Entity::find().filter(prices::Column::Version.eq(version)).all(db).await?;
+    let all = prices::Entity::find().filter(prices::Column::Version.eq(version));
     let price = |row: prices::Model| {
         let price = serde_json::from_str(&row.price).map_err(anyhow::Error::new)?;
         Ok((Provider::named(&row.provider), row.model, price))
     };
-    let rows = rows.into_iter().map(price).collect::<Result<Vec<_>>>()?;
+    let rows = rows::parsed(db, all, price).await?;
     Ok((!rows.is_empty()).then(|| PriceBook::kept(version.to_owned(), rows)))
 }
 

@@ -1,16 +1,17 @@
-//! Which price table is in force: the operator's commands about it, and taking one over.
+//! Price table versions: importing, activating and listing them, and the one in force.
 
 use std::sync::{Arc, PoisonError, RwLock};
+
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::{Error, Result};
+use berth_providers::Demand;
 
 use super::book::{PriceBook, PriceChanges, TABLE};
 use super::store::{self, NewTable, StoredTable};
 use super::tariffs::Price;
-use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Providers, UnknownModels};
 use crate::db::Db;
 use crate::db::audit::{self, AuditEntry};
-use crate::error::{Error, Result};
-use berth_providers::Demand;
 
 /// The source of the table that a program was built with.
 const BUILT_IN: &str = "built in";
@@ -71,8 +72,8 @@ impl PriceTables {
         Ok(Self { db, clock, providers: providers.clone(), unknown_models: *unknown_models, active })
     }
 
-    /// Takes a table in and puts it in force: calls are held and charged by it from now on, and what was charged stays.
-    /// Its version, and how it differs from the one before. The platform that makes calls has to be told with
+    /// Imports a table and activates it: later calls are held and charged by it, and earlier charges stay. Returns its
+    /// version, and its differences from the one before. The platform that makes calls applies it after
     /// [`PriceTables::reload`].
     ///
     /// # Errors
@@ -90,7 +91,7 @@ impl PriceTables {
         Ok((book.version, changes))
     }
 
-    /// Takes a table in and puts nothing in force: its version, by which it can be looked at.
+    /// Imports a table without activating it, and returns its version.
     ///
     /// # Errors
     /// A sentence that says which row cannot be read; nothing is kept then.
@@ -105,13 +106,13 @@ impl PriceTables {
         Ok(book.version)
     }
 
-    /// Puts a table in force that was there before; `None`: the one that the program was built with.
+    /// Activates an imported table; `None`: the built-in one.
     ///
     /// # Errors
     /// When there is none of that version.
     pub async fn activate(&self, version: Option<&str>, by: &str) -> Result<()> {
         let built_in = self.read(TABLE)?.version;
-        // Chosen by its version it would stay when the program comes with another.
+        // Activated by its version, the built-in table would stay in force after an upgrade that brings another.
         let version = version.filter(|version| *version != built_in);
         let tx = self.db.begin().await?;
         match version {
@@ -134,10 +135,11 @@ impl PriceTables {
         Ok(tables.into_iter().map(|table| PriceTable::of(table, &active)).collect())
     }
 
-    /// Goes by the table that is in force now. Calls in flight are charged by the one that they were held by.
+    /// Applies the table that is in force now. Calls in flight are charged by the table that they were held by.
     pub async fn reload(&self) -> Result<()> {
         let ActiveTable { source, text, book } = self.active_table().await?;
-        // Written down before the first call goes by it: with other settings, the same table is another version.
+        // Stored before the first call uses it: recovery looks prices up by version, and with other settings the same
+        // table is another version.
         let tx = self.db.begin().await?;
         let (imported_by, imported_at) = ("", self.clock.now());
         store::import(&tx, NewTable { book: &book, source: &source, text: &text, imported_by, imported_at }).await?;

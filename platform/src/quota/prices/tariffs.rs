@@ -1,11 +1,12 @@
-//! What models cost: a price for each class of token in each tier, for short and for long input.
+//! Tariffs of models: a rate for each class of token in each tier, for short and for long input.
 
 use std::collections::BTreeMap;
 
+use berth_ground::money::Nanodollars;
 use berth_providers::{CacheWrites, ServiceTier};
 use serde::{Deserialize, Serialize};
 
-/// Nano-dollars per million tokens, for each class of token. A class without its own price costs what fresh input does.
+/// Rates in nano-dollars per million tokens, for each class of token. A class without a rate has that of fresh input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRates {
     pub input: i64,
@@ -40,11 +41,11 @@ impl TokenRates {
     }
 }
 
-/// What a token costs in one tier.
+/// The rates of one tier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tariff {
     pub rates: TokenRates,
-    /// For the whole call once its input is long; see [`Price::long_above_tokens`].
+    /// The rates for the whole call once its input is long; see [`Price::long_above_tokens`].
     pub long: Option<TokenRates>,
 }
 
@@ -54,7 +55,7 @@ impl Tariff {
     }
 }
 
-/// What one model costs.
+/// The price of one model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {
     pub max_input_tokens: Option<u64>,
@@ -66,14 +67,14 @@ pub struct Price {
     pub tiers: BTreeMap<ServiceTier, Tariff>,
     /// Factor in thousandths when the provider computes in the United States only.
     pub us_permille: Option<i64>,
-    /// For each search of the web; `None`: it may not search.
-    pub web_search_nanodollars: Option<i64>,
-    /// For each call, whatever it uses.
-    pub call_nanodollars: i64,
+    /// The price of a web search; `None`: the model may not search.
+    pub web_search_nanodollars: Option<Nanodollars>,
+    /// The price of a call as such, in addition to its tokens.
+    pub call_nanodollars: Nanodollars,
 }
 
 impl Price {
-    /// The same rates for everything that a call can meet.
+    /// The same rates in every tier, for short and long input.
     pub(in crate::quota) fn flat(rates: TokenRates) -> Self {
         Self {
             max_input_tokens: None,
@@ -83,11 +84,11 @@ impl Price {
             tiers: BTreeMap::new(),
             us_permille: None,
             web_search_nanodollars: None,
-            call_nanodollars: 0,
+            call_nanodollars: Nanodollars::ZERO,
         }
     }
 
-    /// What a token costs in `tier`, if the model is offered in it.
+    /// The tariff of `tier`, if the model is offered in it.
     #[must_use]
     pub fn tariff(&self, tier: ServiceTier) -> Option<&Tariff> {
         if tier == ServiceTier::Standard { Some(&self.standard) } else { self.tiers.get(&tier) }

@@ -1,4 +1,4 @@
-//! What a model costs at most that a price table does not know: the dearest of its provider's prices in everything.
+//! The price of a model that the price table does not have: the dearest of its provider's prices in every respect.
 //! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tariffs::{Price, Tariff, TokenRates};
 use berth_providers::ServiceTier;
 
-/// What a receipt says of a call that was held and charged by it.
+/// The reason in the receipt of a call that was held and charged at this price.
 pub const REASON: &str = "the price table does not know the model: charged at the dearest of its provider's prices";
 
-/// At least each of `prices` in every class of token, tier and size; `None` when there is none.
+/// A price that is at least each of `prices` in every class of token, tier and size; `None` when there is none.
 ///
-/// It knows no threshold between short and long input: all of it is as dear as the dearest long one.
+/// It has no threshold between short and long input: every call costs the dearest long rates.
 #[must_use]
 pub fn of<'a>(prices: impl Iterator<Item = &'a Price> + Clone) -> Option<Price> {
     prices.clone().next()?;
@@ -27,7 +27,7 @@ pub fn of<'a>(prices: impl Iterator<Item = &'a Price> + Clone) -> Option<Price> 
             .collect::<BTreeMap<_, _>>(),
         us_permille: prices.clone().map(|price| price.us_permille.unwrap_or(1000)).max(),
         web_search_nanodollars: prices.clone().filter_map(|price| price.web_search_nanodollars).max(),
-        call_nanodollars: prices.map(|price| price.call_nanodollars).max().unwrap_or(0),
+        call_nanodollars: prices.map(|price| price.call_nanodollars).max().unwrap_or_default(),
     })
 }
 
@@ -36,7 +36,7 @@ fn both(tariff: &Tariff) -> Vec<&TokenRates> {
     std::iter::once(&tariff.rates).chain(&tariff.long).collect()
 }
 
-/// What a token of a model can cost in a tier: any of its rates, where it is not offered in that.
+/// The rates that a token of a model can have in a tier: all of the model's, where it is not offered in that tier.
 fn in_tier(price: &Price, tier: ServiceTier) -> Vec<&TokenRates> {
     match price.tariff(tier) {
         Some(tariff) => both(tariff),

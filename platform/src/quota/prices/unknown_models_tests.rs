@@ -1,5 +1,6 @@
 //! The dearest of a provider, as properties: nothing of that provider costs more.
 
+use berth_ground::money::Nanodollars;
 use proptest::prelude::*;
 
 use super::*;
@@ -35,8 +36,8 @@ fn price() -> impl Strategy<Value = Price> {
                 standard,
                 tiers,
                 us_permille,
-                web_search_nanodollars: search,
-                call_nanodollars: call,
+                web_search_nanodollars: search.map(Nanodollars),
+                call_nanodollars: Nanodollars(call),
             }
         },
     )

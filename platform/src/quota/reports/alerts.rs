@@ -3,13 +3,13 @@
 //! The ledger raises an alert; a job enqueues its webhook, in the transaction that marks the alert as told, so that no
 //! alert is told twice.
 
+use berth_ground::error::Result;
 use bytes::Bytes;
 use serde_json::json;
 
 use super::spending::Reports;
 use super::store;
 use crate::db::AccountId;
-use crate::error::Result;
 use crate::instances::Instances;
 use crate::quota::calendar::{Day, Month, Period};
 use crate::quota::ledger::BudgetAlert;

@@ -1,4 +1,4 @@
-//! What a provider billed beside what was booked, day by day and model by model. Pure.
+//! Comparison of a provider's bill with the ledger, by day and model. Pure.
 //!
 //! A provider's usage export is CSV with a head, JSON, or a JSON object a line. Of its columns three are read: the day
 //! (`date`, `day` or `usage_date_utc`), the model (`model` or `model_version`) and the cost in dollars (`cost`,
@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use berth_ground::money::Nanodollars;
 use serde_json::Value;
 
 use super::sums::BookedSpend;
@@ -20,8 +21,8 @@ const COLUMNS: &str = "Three columns are needed: date (or day, usage_date_utc), 
 /// A difference above this many percent needs an operator's attention.
 pub const WARN_ABOVE_PERCENT: f64 = 1.0;
 
-/// What a provider billed: nano-dollars by day and model.
-pub type Bill = BTreeMap<(Day, String), i64>;
+/// What a provider billed, by day and model.
+pub type Bill = BTreeMap<(Day, String), Nanodollars>;
 
 /// One day and model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,25 +32,25 @@ pub struct BillDifference {
     pub amounts: BilledAmounts,
 }
 
-/// What was billed beside what was booked.
+/// A billed and a booked amount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BilledAmounts {
-    pub billed_nanodollars: i64,
-    pub booked_nanodollars: i64,
+    pub billed_nanodollars: Nanodollars,
+    pub booked_nanodollars: Nanodollars,
 }
 
 impl BilledAmounts {
-    /// Booked beyond what was billed; below zero, the provider charged more than people did pay.
+    /// Booked less billed. Below zero, the provider charged more than accounts paid.
     #[must_use]
-    pub fn margin_nanodollars(&self) -> i64 {
+    pub fn margin_nanodollars(&self) -> Nanodollars {
         self.booked_nanodollars.saturating_sub(self.billed_nanodollars)
     }
 
-    /// The same in percent of the bill; `None` when nothing was billed and something booked.
+    /// The margin in percent of the bill; `None` when nothing was billed and something booked.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a percentage is shown with two digits")]
     pub fn percent(&self) -> Option<f64> {
-        match (self.billed_nanodollars, self.margin_nanodollars()) {
+        match (self.billed_nanodollars.0, self.margin_nanodollars().0) {
             (_, 0) => Some(0.0),
             (0, _) => None,
             (billed, margin) => Some(margin as f64 * 100.0 / billed as f64),
@@ -76,12 +77,12 @@ pub fn read_bill(export: &str) -> Result<Bill, String> {
 /// From the first day of `bill` to its last.
 #[must_use]
 pub fn days(bill: &Bill) -> Option<DayRange> {
-    let day = |((day, _), _): (&(Day, String), &i64)| *day;
+    let day = |((day, _), _): (&(Day, String), &Nanodollars)| *day;
     Some(bill.first_key_value().map(day)?..=bill.last_key_value().map(day)?)
 }
 
-/// What was billed beside what was booked, the widest difference first. Of what was booked, the models of those
-/// providers are compared of which the bill names one: a bill of one provider says nothing of another's.
+/// Compares the bill with booked spending, the widest difference first. Only providers with a model in the bill are
+/// compared, because the bill of one provider does not cover another's models.
 #[must_use]
 pub fn compare(bill: &Bill, booked: &[BookedSpend]) -> Vec<BillDifference> {
     let models: BTreeSet<&str> = bill.keys().map(|(_, model)| model.as_str()).collect();
@@ -92,7 +93,7 @@ pub fn compare(bill: &Bill, booked: &[BookedSpend]) -> Vec<BillDifference> {
         .collect();
     let mut both: BTreeMap<(Day, &str), BilledAmounts> = BTreeMap::new();
     for ((day, model), billed) in bill {
-        both.entry((*day, model)).or_default().billed_nanodollars += billed;
+        both.entry((*day, model)).or_default().billed_nanodollars += *billed;
     }
     for booked in booked.iter().filter(|booked| providers.contains(booked.provider.as_str())) {
         both.entry((booked.day, &booked.model)).or_default().booked_nanodollars += booked.amount_nanodollars;
@@ -100,7 +101,7 @@ pub fn compare(bill: &Bill, booked: &[BookedSpend]) -> Vec<BillDifference> {
     let difference =
         |((day, model), amounts): ((Day, &str), _)| BillDifference { day, model: model.to_owned(), amounts };
     let mut differences: Vec<BillDifference> = both.into_iter().map(difference).collect();
-    differences.sort_by_key(|one| std::cmp::Reverse(one.amounts.margin_nanodollars().unsigned_abs()));
+    differences.sort_by_key(|one| std::cmp::Reverse(one.amounts.margin_nanodollars().0.unsigned_abs()));
     differences
 }
 
@@ -179,7 +180,7 @@ struct BilledRow<'a> {
 }
 
 fn add(bill: &mut Bill, row: BilledRow<'_>) -> Option<()> {
-    // Of a moment, its day is taken: some providers export `2026-11-01T00:00:00Z`.
+    // Only the date: some providers export `2026-11-01T00:00:00Z`.
     let day = row.day?.get(..10)?.parse().ok()?;
     let model = row.model.filter(|model| !model.is_empty())?;
     let sum = bill.entry((day, model.to_owned())).or_default();
@@ -188,19 +189,20 @@ fn add(bill: &mut Bill, row: BilledRow<'_>) -> Option<()> {
 }
 
 /// Dollars as nano-dollars: `1.25`, `$1.25`, `-0.5`, `3e-05`; rounded where a provider shows more than nine decimals.
-#[expect(clippy::cast_possible_truncation, reason = "it is looked at before")]
-fn nanodollars(text: &str) -> Option<i64> {
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn nanodollars(text: &str) -> Option<Nanodollars> {
     let dollars: f64 = text.trim().replacen('$', "", 1).parse().ok()?;
     let nano = (dollars * 1e9).round();
     // Beyond this no f64 holds every nano-dollar: nine million dollars on one day and model.
-    (nano.abs() < 9e15).then_some(nano as i64)
+    (nano.abs() < 9e15).then_some(Nanodollars(nano as i64))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn booked(day: &str, provider: &str, model: &str, amount_nanodollars: i64) -> BookedSpend {
+    fn booked(day: &str, provider: &str, model: &str, amount: i64) -> BookedSpend {
+        let amount_nanodollars = Nanodollars(amount);
         BookedSpend { day: day.parse().unwrap(), provider: provider.into(), model: model.into(), amount_nanodollars }
     }
 
@@ -214,7 +216,7 @@ mod tests {
             "{\"date\":\"2026-11-01\",\"model\":\"sonnet\",\"cost\":2}\n{\"date\":\"2026-11-02\",\"model\":\"haiku\",\"cost\":0.00003}\n",
         ] {
             let bill = read_bill(export).unwrap();
-            let rows: Vec<_> = bill.iter().map(|((day, model), cost)| (day.to_string(), &**model, *cost)).collect();
+            let rows: Vec<_> = bill.iter().map(|((day, model), cost)| (day.to_string(), &**model, cost.0)).collect();
             let want = [("2026-11-01", "sonnet", 2_000_000_000), ("2026-11-02", "haiku", 30_000)];
             assert_eq!(rows, want.map(|(day, model, cost)| (day.to_owned(), model, cost)), "{export}");
         }
@@ -253,7 +255,7 @@ mod tests {
             .iter()
             .map(|one| {
                 let amounts = one.amounts;
-                (one.day.to_string(), &*one.model, amounts.margin_nanodollars(), amounts.percent(), amounts.is_wide())
+                (one.day.to_string(), &*one.model, amounts.margin_nanodollars().0, amounts.percent(), amounts.is_wide())
             })
             .collect();
         assert_eq!(
@@ -266,7 +268,7 @@ mod tests {
             ]
         );
         let all = total(&differences);
-        assert_eq!((all.billed_nanodollars, all.booked_nanodollars), (4_000_000_000, 2_910_000_005));
+        assert_eq!((all.billed_nanodollars.0, all.booked_nanodollars.0), (4_000_000_000, 2_910_000_005));
         assert_eq!(days(&bill), Some("2026-11-01".parse().unwrap()..="2026-11-02".parse().unwrap()));
     }
 }

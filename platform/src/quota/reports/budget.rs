@@ -1,23 +1,24 @@
-//! What an account may still do with AI calls: its money, its limits a minute and its calls in flight, from its books.
+//! The remaining budget of an account: money, limits per minute and concurrent calls, read from its books.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 use serde::Serialize;
 
-use crate::clock::Timestamp;
 use crate::quota::admission::{Books, RateLimitState, RateLimits};
 use crate::quota::calendar::{Day, Month};
 
-/// What an account may still do with AI calls, this moment.
+/// The remaining budget of an account at this moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccountBudget {
     pub period: Month,
-    pub allowance_nanodollars: i64,
-    /// Given beyond the allowance and not used by earlier months.
-    pub credit_nanodollars: i64,
-    pub spent_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    /// Credit beyond the allowance that earlier months did not use.
+    pub credit_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
     /// Held for calls in flight; not spendable meanwhile.
-    pub held_nanodollars: i64,
-    /// What may still be promised to calls: of the month, and of today where today has a limit.
-    pub left_nanodollars: i64,
+    pub held_nanodollars: Nanodollars,
+    /// The money left for calls: the lesser of the month's and today's remainder.
+    pub left_nanodollars: Nanodollars,
     /// The day on which the month's allowance is whole again, at midnight in UTC: `2026-12-01`.
     pub resets_on: Day,
     pub today: DayBudget,
@@ -30,11 +31,11 @@ pub struct AccountBudget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DayBudget {
     pub day: Day,
-    /// `None`: the month's is all that limits it.
-    pub allowance_nanodollars: Option<i64>,
-    pub spent_nanodollars: i64,
-    pub held_nanodollars: i64,
-    pub left_nanodollars: Option<i64>,
+    /// `None`: only the month's allowance limits the day.
+    pub allowance_nanodollars: Option<Nanodollars>,
+    pub spent_nanodollars: Nanodollars,
+    pub held_nanodollars: Nanodollars,
+    pub left_nanodollars: Option<Nanodollars>,
     pub resets_on: Day,
 }
 
@@ -55,7 +56,7 @@ pub struct CallConcurrency {
 }
 
 impl AccountBudget {
-    /// What `books` say at `now`.
+    /// The budget by `books` at `now`.
     #[must_use]
     pub(super) fn of(books: &Books, now: Timestamp) -> Self {
         let (month, day) = (books.month(), books.today());
@@ -85,7 +86,7 @@ impl AccountBudget {
 
 impl From<RateLimitState> for RateLimitView {
     fn from(rate: RateLimitState) -> Self {
-        // Rounded up: then it is full.
+        // Rounded up: rounded down, the bucket would not be full by then.
         let full_in_seconds = rate.full_in.as_millis().div_ceil(1000);
         Self {
             limit: rate.limit,

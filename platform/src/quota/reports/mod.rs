@@ -1,5 +1,5 @@
-//! Reports: what accounts spent and may still spend, by month, day, model and agent; alerts; providers' bills beside
-//! the ledger.
+//! Reports: remaining budgets, spending by month, day, model and agent, alerts, and the comparison with providers'
+//! bills.
 
 mod alerts;
 mod bill_comparison;

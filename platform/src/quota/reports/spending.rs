@@ -1,26 +1,28 @@
-//! Sums for pages and commands: the remainders of the limits, and the spending of a month. From the books in memory and
-//! the sums by day; no receipt is read for them.
+//! Remaining budgets and spending for pages and commands, from the books in memory and the sums by day. No receipt is
+//! read.
 
 use std::sync::Arc;
+
+use berth_ground::clock::Clock;
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 
 use super::budget::AccountBudget;
 use super::store;
 use super::sums::{ModelSpend, MonthSpend, SpendBreakdown, SpendGroup, SpendScope};
-use crate::clock::Clock;
 use crate::db::{AccountId, Db};
-use crate::error::Result;
 use crate::quota::admission::Admission;
 use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::ledger::Ledger;
 
-/// How many agents are told apart: an agent may have a new name each time it runs.
+/// The most agents that are listed: an agent may have a new name each time it runs.
 const AGENTS_NAMED: u64 = 20;
 /// Days of a month.
 const MOST_DAYS: u64 = 31;
 /// Months that are listed: ten years.
 const MOST_MONTHS: u64 = 120;
 
-/// What accounts spent, and what they may still spend.
+/// Spending and remaining budgets of accounts.
 pub struct Reports {
     pub(super) db: Db,
     pub(super) clock: Clock,
@@ -35,12 +37,12 @@ impl Reports {
         Self { db, clock, admission: Arc::clone(admission), ledger: Arc::clone(ledger) }
     }
 
-    /// What `account` may still do just now.
+    /// The remaining budget of `account`.
     pub async fn budget(&self, account: AccountId) -> Result<AccountBudget> {
         Ok(AccountBudget::of(&self.admission.snapshot(account).await?, self.clock.now()))
     }
 
-    /// What `account` spent on each model this month, dearest first.
+    /// The spending of `account` by model this month, dearest first.
     pub async fn models_this_month(&self, account: AccountId) -> Result<Vec<ModelSpend>> {
         self.ledger.settled().await;
         store::spend_by_model(self.db.read(), SpendScope::Account(account), &self.this_month().range()).await
@@ -52,12 +54,12 @@ impl Reports {
         Month::of(self.clock.now())
     }
 
-    /// What `account` spent `month` on.
+    /// The spending of `account` in `month`.
     pub async fn spent_in(&self, account: AccountId, month: Month) -> Result<SpendBreakdown> {
         self.sums(account, &month.range()).await
     }
 
-    /// What `account` spent today on.
+    /// The spending of `account` today.
     pub async fn spent_today(&self, account: AccountId) -> Result<SpendBreakdown> {
         self.sums(account, &Day::of(self.clock.now()).alone()).await
     }
@@ -76,10 +78,10 @@ impl Reports {
         let mut sums = SpendBreakdown {
             by_model: store::spend_by_model(db, SpendScope::Account(account), days).await?,
             by_agent: store::spend_by(db, account, days, SpendGroup::Agent, AGENTS_NAMED).await?,
-            other_agents_nanodollars: 0,
+            other_agents_nanodollars: Nanodollars::ZERO,
             by_day,
         };
-        let named: i64 = sums.by_agent.iter().map(|agent| agent.amount_nanodollars).sum();
+        let named: Nanodollars = sums.by_agent.iter().map(|agent| agent.amount_nanodollars).sum();
         sums.other_agents_nanodollars = sums.total_nanodollars() - named;
         Ok(sums)
     }

@@ -1,11 +1,12 @@
-//! Sums of what was spent: by model, by agent, by day and by month.
+//! Sums of spending by model, by agent, by day and by month.
 
+use berth_ground::money::Nanodollars;
 use serde::Serialize;
 
 use crate::db::AccountId;
 use crate::quota::calendar::{Day, Month};
 
-/// What a month's or a day's calls of one model came to.
+/// The spending on one model in a month or on a day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModelSpend {
     pub provider: String,
@@ -14,10 +15,10 @@ pub struct ModelSpend {
     /// All classes of input together: fresh, written to and read from the cache.
     pub input_tokens: i64,
     pub output_tokens: i64,
-    pub amount_nanodollars: i64,
+    pub amount_nanodollars: Nanodollars,
 }
 
-/// What something of one name came to: an agent, or a day.
+/// The spending of one agent, or of one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NamedSpend {
     pub name: String,
@@ -25,34 +26,34 @@ pub struct NamedSpend {
     /// All classes of input together: fresh, written to and read from the cache.
     pub input_tokens: i64,
     pub output_tokens: i64,
-    pub amount_nanodollars: i64,
+    pub amount_nanodollars: Nanodollars,
 }
 
-/// What an account could spend in a month, and did.
+/// Allowance and spending of an account in a month.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MonthSpend {
     pub period: Month,
-    pub allowance_nanodollars: i64,
-    pub spent_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
 }
 
-/// What some days were spent on.
+/// Spending by model, agent and day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SpendBreakdown {
     /// Dearest first.
     pub by_model: Vec<ModelSpend>,
-    /// Dearest first; an empty name is of calls that named no agent.
+    /// Dearest first; an empty name stands for calls that named no agent.
     pub by_agent: Vec<NamedSpend>,
-    /// What agents spent that are not named in `by_agent`.
-    pub other_agents_nanodollars: i64,
+    /// The spending of the agents that are not in `by_agent`.
+    pub other_agents_nanodollars: Nanodollars,
     /// Days with calls, in their order.
     pub by_day: Vec<NamedSpend>,
 }
 
 impl SpendBreakdown {
-    /// What all of it came to.
+    /// The total.
     #[must_use]
-    pub fn total_nanodollars(&self) -> i64 {
+    pub fn total_nanodollars(&self) -> Nanodollars {
         self.by_day.iter().map(|day| day.amount_nanodollars).sum()
     }
 }
@@ -64,14 +65,14 @@ pub enum SpendScope {
     All,
 }
 
-/// What sums are made by.
+/// The key by which spending is summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpendGroup {
     Agent,
     Day,
 }
 
-/// Which accounts come first.
+/// The order of accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountOrder {
     /// Those that spent most.
@@ -80,10 +81,10 @@ pub enum AccountOrder {
     Nearest,
 }
 
-/// What all accounts could spend and did spend in a month.
+/// Spending of all accounts in a month.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AllowanceTotals {
-    pub spent_nanodollars: i64,
+    pub spent_nanodollars: Nanodollars,
     /// Accounts that made a call.
     pub accounts: i64,
     /// Of these, how many spent at least four fifths of their allowance.
@@ -94,15 +95,15 @@ pub struct AllowanceTotals {
 #[derive(Clone, Copy, Debug)]
 pub struct AccountMonth {
     pub account: AccountId,
-    pub allowance_nanodollars: i64,
-    pub spent_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
 }
 
-/// What was booked for one day and model.
+/// The booked spending of one day and model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BookedSpend {
     pub day: Day,
     pub provider: String,
     pub model: String,
-    pub amount_nanodollars: i64,
+    pub amount_nanodollars: Nanodollars,
 }

@@ -1,20 +1,23 @@
-//! What all accounts spend, for the operator: sums of a month, accounts in pages, and the providers' bills beside them.
+//! Spending of all accounts, for the operator: sums of a month, accounts in pages, and the comparison with providers'
+//! bills.
+
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 
 use super::bill_comparison::{self, BillDifference};
 use super::spending::Reports;
 use super::store;
 use super::sums::{AccountMonth, AccountOrder, AllowanceTotals, ModelSpend, NamedSpend, SpendScope};
 use crate::db::AccountId;
-use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, Month};
 
 /// Accounts of one page.
 pub const PAGE_SIZE: u64 = 50;
 
-/// What all accounts did in one month.
+/// Spending of all accounts in one month.
 #[derive(Clone, Debug)]
 pub struct MonthTotals {
-    pub spent_nanodollars: i64,
+    pub spent_nanodollars: Nanodollars,
     /// Accounts that made a call.
     pub accounts: i64,
     /// Of these, how many spent at least four fifths of their allowance.
@@ -25,19 +28,19 @@ pub struct MonthTotals {
     pub by_model: Vec<ModelSpend>,
 }
 
-/// What one account did in a month.
+/// Spending of one account in a month.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountSpend {
     pub account: AccountId,
-    pub allowance_nanodollars: i64,
-    pub spent_nanodollars: i64,
-    pub today_nanodollars: i64,
-    /// For calls in flight, by what this platform knows.
-    pub held_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
+    pub today_nanodollars: Nanodollars,
+    /// The holds of calls in flight, from the books in this platform's memory.
+    pub held_nanodollars: Nanodollars,
 }
 
 impl Reports {
-    /// What all accounts did in `month`.
+    /// The spending of all accounts in `month`.
     pub async fn month_totals(&self, month: Month) -> Result<MonthTotals> {
         self.ledger.settled().await;
         let (db, days) = (self.db.read(), month.range());
@@ -58,17 +61,17 @@ impl Reports {
             account: one.account,
             allowance_nanodollars: one.allowance_nanodollars,
             spent_nanodollars: one.spent_nanodollars,
-            today_nanodollars: today.get(&one.account).copied().unwrap_or(0),
+            today_nanodollars: today.get(&one.account).copied().unwrap_or_default(),
             held_nanodollars: self
                 .admission
                 .opened(one.account)
-                .map_or(0, |books| books.lock().month().held_nanodollars),
+                .map_or(Nanodollars::ZERO, |books| books.lock().month().held_nanodollars),
         };
         Ok(months.into_iter().map(row).collect())
     }
 
-    /// What all accounts spent today.
-    pub async fn spent_today_by_all(&self) -> Result<i64> {
+    /// The spending of all accounts today.
+    pub async fn spent_today_by_all(&self) -> Result<Nanodollars> {
         self.ledger.settled().await;
         let days = store::spend_of_all_by_day(self.db.read(), &Day::of(self.clock.now()).alone()).await?;
         Ok(days.iter().map(|day| day.amount_nanodollars).sum())
@@ -76,12 +79,12 @@ impl Reports {
 
     /// The sum of the holds of all accounts' calls in flight, from the books in this platform's memory.
     #[must_use]
-    pub fn held_by_all(&self) -> i64 {
+    pub fn held_by_all(&self) -> Nanodollars {
         self.admission.all_opened().iter().map(|books| books.lock().month().held_nanodollars).sum()
     }
 
-    /// A provider's usage export beside what was booked, by day and model, the widest difference first.
-    /// `bill_comparison` says which columns it needs.
+    /// Compares a provider's usage export with the ledger, by day and model, the widest difference first.
+    /// `bill_comparison` names the columns that it needs.
     ///
     /// # Errors
     /// `Invalid` with a sentence when the export cannot be read.

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Form, State};
 use axum::response::IntoResponse as _;
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use super::usage::{AllUsagePage, AllUsageQuery, page};
@@ -81,7 +82,8 @@ struct LabelledAmounts<'a> {
 }
 
 fn rows(all: &[LabelledAmounts<'_>]) -> Vec<BillDifferenceRow> {
-    let texts = |of: fn(&BilledAmounts) -> i64| column(&all.iter().map(|one| of(&one.amounts)).collect::<Vec<_>>());
+    let texts =
+        |of: fn(&BilledAmounts) -> Nanodollars| column(&all.iter().map(|one| of(&one.amounts)).collect::<Vec<_>>());
     let billed = texts(|amounts| amounts.billed_nanodollars);
     let booked = texts(|amounts| amounts.booked_nanodollars);
     let margins = texts(BilledAmounts::margin_nanodollars);

@@ -3,13 +3,14 @@
 use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
 use crate::config::parse_dollars;
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::http::format::{dollars, grouped};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
@@ -108,8 +109,8 @@ pub async fn give_credit(
     let view = app.accounts.account(&known(&handle)?).await?;
     let amount = credit.amount.trim();
     // `parse_dollars` accepts no sign; credit can be taken back, limits cannot be negative.
-    let (sign, digits) = amount.strip_prefix('-').map_or((1, amount), |digits| (-1, digits));
-    let Some(nanodollars) = parse_dollars(digits).filter(|amount| *amount > 0) else {
+    let taken_back = amount.strip_prefix('-');
+    let Some(given) = parse_dollars(taken_back.unwrap_or(amount)).filter(|given| *given > Nanodollars::ZERO) else {
         let problem =
             Problem::in_place(Error::invalid("amount", "Enter US dollars such as 2.50, or -2.50 to take it back."))?;
         let own = app.quota.admission.own_limits(view.id).await?;
@@ -119,7 +120,8 @@ pub async fn give_credit(
         return Ok(problem.with(Page(page)));
     };
     let (handle, note) = (&view.handle, credit.reason.trim());
-    let credit = CreditGrant { account: view.id, handle, nanodollars: sign * nanodollars, note };
+    let nanodollars = if taken_back.is_some() { -given } else { given };
+    let credit = CreditGrant { account: view.id, handle, nanodollars, note };
     app.quota.admission.give_credit(credit, session.handle.as_str()).await?;
     app.quota.admission.reload(view.id).await?;
     Ok(Redirect::to(&format!("/admin/users/{}", view.handle)).into_response())
@@ -130,7 +132,7 @@ fn known(handle: &str) -> Result<Handle> {
 }
 
 fn typed(own: &AccountLimits) -> LimitsForm {
-    let money = |limit: Option<i64>| limit.map(|limit| dollars(limit).replace('$', "")).unwrap_or_default();
+    let money = |limit: Option<Nanodollars>| limit.map(|limit| dollars(limit).replace('$', "")).unwrap_or_default();
     let count = |limit: Option<i64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
     LimitsForm {
         month: money(own.month_nanodollars),
@@ -144,12 +146,12 @@ fn typed(own: &AccountLimits) -> LimitsForm {
 impl LimitsForm {
     /// Parses the form as limits. Limits without a field in the form are taken from `own`.
     fn read(&self, own: AccountLimits) -> Result<AccountLimits> {
-        fn limit(
+        fn limit<L>(
             field: &'static str,
             typed: &str,
-            read: fn(&str) -> Option<i64>,
+            read: fn(&str) -> Option<L>,
             sentence: &str,
-        ) -> Result<Option<i64>> {
+        ) -> Result<Option<L>> {
             match typed.trim() {
                 "" => Ok(None),
                 typed => read(typed).map(Some).ok_or_else(|| Error::invalid(field, sentence.to_owned())),

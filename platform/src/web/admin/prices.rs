@@ -4,11 +4,12 @@
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use crate::accounts::Session;
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars, grouped, query_value};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
@@ -242,16 +243,21 @@ pub fn models(action: &str, models: &[PricedModel], typed: String) -> ModelList 
 
 fn model_row(PricedModel { provider, model, price }: &PricedModel) -> ModelRow {
     let rates = &price.standard.rates;
-    let or_input = |rate: Option<i64>| dollars(rate.unwrap_or(rates.input));
+    let or_input = |rate: Option<i64>| of_a_million(rate.unwrap_or(rates.input));
     ModelRow {
         model: model.clone(),
         provider: provider.clone(),
-        input: dollars(rates.input),
-        output: dollars(rates.output),
+        input: of_a_million(rates.input),
+        output: of_a_million(rates.output),
         cache_read: or_input(rates.cache_read),
         cache_write: or_input(rates.cache_write),
         what: what_else(price),
     }
+}
+
+/// The price of a million tokens at `rate`, in dollars.
+fn of_a_million(rate: i64) -> String {
+    dollars(Nanodollars(rate))
 }
 
 /// Further conditions of a price, as phrases.
@@ -266,7 +272,7 @@ fn what_else(price: &Price) -> Vec<String> {
         what.push(format!("other prices: {}", tiers.join(", ")));
     }
     what.extend(price.web_search_nanodollars.map(|search| format!("{} per search", dollars(search))));
-    if price.call_nanodollars > 0 {
+    if price.call_nanodollars > Nanodollars::ZERO {
         what.push(format!("{} per call", dollars(price.call_nanodollars)));
     }
     what
@@ -278,8 +284,8 @@ fn difference_row(one: &PriceDifference) -> PriceDifferenceRow {
         // A model that is new or removed has only one price to show.
         let differs = before.is_some() && after.is_some() && before != after;
         PriceChange {
-            now: after.or(before).map(dollars).unwrap_or_default(),
-            was: before.filter(|_| differs).map(dollars).unwrap_or_default(),
+            now: after.or(before).map(of_a_million).unwrap_or_default(),
+            was: before.filter(|_| differs).map(of_a_million).unwrap_or_default(),
         }
     };
     let (input, output) = (rate(|price| price.standard.rates.input), rate(|price| price.standard.rates.output));

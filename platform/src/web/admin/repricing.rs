@@ -4,12 +4,12 @@
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
 use axum::response::IntoResponse as _;
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use serde::Deserialize;
 
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::http::format::{about, column};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
@@ -144,7 +144,7 @@ async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Reprici
 pub fn repricing_view(found: &RepricingResult, known: &[AccountView]) -> RepricingView {
     let mut accounts: Vec<&AccountRepricing> = found.accounts.iter().collect();
     // By size whatever the sign: a large refund is as interesting as a large charge.
-    accounts.sort_by_key(|one| std::cmp::Reverse(one.nanodollars.unsigned_abs()));
+    accounts.sort_by_key(|one| std::cmp::Reverse(one.nanodollars.0.unsigned_abs()));
     let shown = &accounts[..accounts.len().min(MOST_ROWS)];
     let differences = column(&shown.iter().map(|one| one.nanodollars).collect::<Vec<_>>());
     let row = |(one, difference): (&&AccountRepricing, String)| RepricedUserRow {

@@ -2,11 +2,12 @@
 
 use askama::Template;
 use axum::extract::{Query, State};
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::format::{about, column, month};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
@@ -133,7 +134,7 @@ pub fn sums(head: PageHead, month_shown: Month, all: &MonthTotals) -> AllUsagePa
         nearly_spent: all.nearly_spent,
         chart: (!days.is_empty())
             .then(|| DayChart::of(&month_shown.days().map(String::from).collect::<Vec<_>>(), &days)),
-        models: rows(all.by_model.iter().map(named_model), 0, None::<std::iter::Empty<_>>),
+        models: rows(all.by_model.iter().map(named_model), Nanodollars::ZERO, None::<std::iter::Empty<_>>),
         rows: Vec::new(),
         order: "spent",
         before: None,
@@ -149,20 +150,20 @@ pub fn account_rows(accounts: &[AccountSpend], known: &[AccountView]) -> Vec<Use
     let amounts = column(&accounts.iter().map(|one| one.spent_nanodollars).collect::<Vec<_>>());
     let todays = column(&accounts.iter().map(|one| one.today_nanodollars).collect::<Vec<_>>());
     let row = |((one, amount), today): ((&AccountSpend, String), String)| {
-        let (spent, of) = (i128::from(one.spent_nanodollars), i128::from(one.allowance_nanodollars.max(1)));
+        let (spent, of) = (i128::from(one.spent_nanodollars.0), i128::from(one.allowance_nanodollars.0.max(1)));
         // In 128 bits, because an amount times 100 can overflow 64.
         let percent = spent * 100 / of;
         let mut what = format!("of {}", about(one.allowance_nanodollars));
-        if one.held_nanodollars > 0 {
+        if one.held_nanodollars > Nanodollars::ZERO {
             what.push_str(&format!(", {} held", about(one.held_nanodollars)));
         }
         let handle = known.iter().find(|view| view.id == one.account).map(|view| view.handle.to_string());
         UserUsageRow {
             handle: handle.unwrap_or_default(),
-            today: if one.today_nanodollars == 0 { "–".into() } else { today },
+            today: if one.today_nanodollars == Nanodollars::ZERO { "–".into() } else { today },
             amount,
             what,
-            share: share(one.spent_nanodollars, one.allowance_nanodollars),
+            share: share(one.spent_nanodollars.0, one.allowance_nanodollars.0),
             tag: if percent >= 80 { format!("{percent} %") } else { String::new() },
         }
     };

@@ -4,11 +4,11 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Redirect;
+use berth_ground::error::Error;
+use berth_ground::handle::Handle;
 
 use crate::accounts::{AccountState, AccountView, Role, Session};
 use crate::app::App;
-use crate::error::Error;
-use crate::handle::Handle;
 use crate::http::format::{self, Moment};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;

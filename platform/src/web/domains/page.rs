@@ -3,12 +3,12 @@
 use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::{Error, Result};
 use serde::Deserialize;
 
 use crate::accounts::Session;
 use crate::app::App;
 use crate::domains::{Domain, DomainId, DomainState, MISSED_DAYS};
-use crate::error::{Error, Result};
 use crate::http::format::Moment;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};

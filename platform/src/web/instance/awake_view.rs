@@ -21,7 +21,7 @@ pub struct AwakeLine {
 }
 
 impl AwakeLine {
-    fn new(text: impl Into<String>, at: impl Into<Option<crate::clock::Timestamp>>) -> Self {
+    fn new(text: impl Into<String>, at: impl Into<Option<berth_ground::clock::Timestamp>>) -> Self {
         Self { text: text.into(), at: at.into().map(Moment) }
     }
 }
@@ -98,7 +98,7 @@ fn counted(work: Work, count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use berth_ground::clock::Timestamp;
 
     fn at(second: i64) -> Timestamp {
         Timestamp(second * 1000)

@@ -2,11 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use berth_ground::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::list::ListView;
 use crate::http::problem::HandlerResult;
 use crate::instances::{Instance, MOST_PORTS, PortList};

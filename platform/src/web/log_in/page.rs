@@ -4,12 +4,12 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
 use axum::{Form, Json};
+use berth_net::hosts::HostKind;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::accounts::{Client, LogInOutcome, NewSession, Session};
 use crate::app::App;
-use crate::hosts::HostKind;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Cause;

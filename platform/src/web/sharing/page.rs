@@ -3,12 +3,12 @@
 use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::{Error, Result};
+use berth_ground::handle::Handle;
 use serde::Deserialize;
 
 use crate::accounts::Session;
 use crate::app::App;
-use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Instance;

@@ -2,11 +2,11 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use berth_ground::handle::Handle;
 use serde_json::{Value, json};
 
 use crate::accounts::HandleAvailability;
 use crate::app::App;
-use crate::handle::Handle;
 use crate::http::problem::HandlerResult;
 use crate::web::extractors::CeremonyToken;
 

@@ -5,6 +5,8 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect, Response};
 use axum::{Form, Json};
+use berth_ground::error::Error;
+use berth_ground::handle::Handle;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -12,8 +14,6 @@ use super::availability::{HandleVerdict, reserved_handle};
 use super::qr_code::QrPath;
 use crate::accounts::{Client, SignUpStep, SignUpView};
 use crate::app::App;
-use crate::error::Error;
-use crate::handle::Handle;
 use crate::http::format::{self, Moment, StateView, WakeStep};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};

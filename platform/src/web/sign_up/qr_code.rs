@@ -1,8 +1,7 @@
 //! QR codes as SVG, drawn on the server so that the secret in them never leaves the page.
 
+use berth_ground::error::Error;
 use qrcode::{Color, QrCode};
-
-use crate::error::Error;
 
 /// A QR code as one SVG path, with one unit for each module.
 pub struct QrPath {

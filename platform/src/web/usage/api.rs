@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use berth_ground::money::Nanodollars;
 use serde_json::{Value, json};
 
 use super::page;
@@ -32,7 +33,7 @@ pub async fn usage(
         // The budget of a past month is closed: nothing is held or left of it.
         let before = months.iter().find(|before| before.period == month);
         view["allowance_nanodollars"] = json!(before.map_or(left.allowance_nanodollars, |m| m.allowance_nanodollars));
-        view["spent_nanodollars"] = json!(before.map_or(0, |month| month.spent_nanodollars));
+        view["spent_nanodollars"] = json!(before.map_or(Nanodollars::ZERO, |month| month.spent_nanodollars));
         view["held_nanodollars"] = json!(0);
         view["left_nanodollars"] = json!(0);
         view["period"] = json!(month);

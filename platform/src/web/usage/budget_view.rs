@@ -1,5 +1,7 @@
 //! The remaining budget as gauges, and the warnings when an allowance is nearly or wholly spent. Pure.
 
+use berth_ground::money::Nanodollars;
+
 use super::sums::share;
 use crate::http::format::{about, at_least, day as day_in_words, dollars, grouped};
 use crate::quota::ledger::BudgetAlert;
@@ -68,22 +70,23 @@ pub fn budget_view(left: &AccountBudget) -> BudgetView {
         spent_share: 0,
         held_share: share(places.in_flight.into(), places.limit.into()),
     });
-    let credit = if left.credit_nanodollars == 0 { String::new() } else { dollars(left.credit_nanodollars) };
+    let credit =
+        if left.credit_nanodollars == Nanodollars::ZERO { String::new() } else { dollars(left.credit_nanodollars) };
     BudgetView { gauges, credit }
 }
 
-/// A limit in money, all in nano-dollars.
+/// A limit in money.
 struct MoneyLimit {
-    limit: i64,
-    spent: i64,
-    held: i64,
-    left: i64,
+    limit: Nanodollars,
+    spent: Nanodollars,
+    held: Nanodollars,
+    left: Nanodollars,
 }
 
 fn money_gauge(name: &'static str, money: MoneyLimit, resets_on: Day) -> Gauge {
-    let spent_share = share(money.spent, money.limit);
+    let spent_share = share(money.spent.0, money.limit.0);
     let mut note = format!("{} spent", about(money.spent));
-    if money.held > 0 {
+    if money.held > Nanodollars::ZERO {
         note.push_str(&format!(", {} held for calls in flight", about(money.held)));
     }
     note.push_str(&format!("; resets on {} at midnight UTC", day_in_words(&resets_on.to_string())));
@@ -94,7 +97,7 @@ fn money_gauge(name: &'static str, money: MoneyLimit, resets_on: Day) -> Gauge {
         limited: true,
         spent_share,
         // Rounding up small shares must not push the bar past its end.
-        held_share: share(money.held, money.limit).min(10_000 - spent_share),
+        held_share: share(money.held.0, money.limit.0).min(10_000 - spent_share),
     }
 }
 
@@ -115,7 +118,7 @@ fn rate_gauge(name: &'static str, rate: RateLimitView) -> Gauge {
 pub fn budget_alert_views(alerts: &[BudgetAlert], left: &AccountBudget) -> Vec<BudgetAlertView> {
     let today = &left.today;
     // Credit that is held for calls in flight cannot pay for another call.
-    let has_credit = left.credit_nanodollars > 0 && left.left_nanodollars > 0;
+    let has_credit = left.credit_nanodollars.min(left.left_nanodollars) > Nanodollars::ZERO;
     let month = Some((left.allowance_nanodollars, left.spent_nanodollars, left.resets_on, has_credit));
     let day = today.allowance_nanodollars.map(|of| (of, today.spent_nanodollars, today.resets_on, false));
     [("this month's", Period::Month(left.period), month), ("today's", Period::Day(today.day), day)]
@@ -125,8 +128,7 @@ pub fn budget_alert_views(alerts: &[BudgetAlert], left: &AccountBudget) -> Vec<B
             let (allowance, spent, resets_on, has_credit) = money?;
             // Judged by the current figures, because the operator may have raised the limit since the alert.
             let is_spent = spent >= allowance;
-            // In 128 bits: a large allowance times 100 overflows 64.
-            if i128::from(spent) * 100 < i128::from(allowance) * 80 {
+            if !spent.is_at_least_percent_of(80, allowance) {
                 return None;
             }
             let (of, said, until) = (about(allowance), about(spent), day_in_words(&resets_on.to_string()));
@@ -158,23 +160,23 @@ mod tests {
             account_id: crate::db::AccountId(uuid::Uuid::from_u128(1)),
             period: period.parse().unwrap(),
             percent,
-            allowance_nanodollars: 1,
-            spent_nanodollars: 1,
+            allowance_nanodollars: Nanodollars(1),
+            spent_nanodollars: Nanodollars(1),
             raised_at_ms: 0,
         };
         let mut left = AccountBudget {
             period: "2026-11".parse().unwrap(),
-            allowance_nanodollars: 5_000_000_000,
-            credit_nanodollars: 0,
-            spent_nanodollars: 4_100_000_000,
-            held_nanodollars: 0,
-            left_nanodollars: 900_000_000,
+            allowance_nanodollars: Nanodollars(5_000_000_000),
+            credit_nanodollars: Nanodollars::ZERO,
+            spent_nanodollars: Nanodollars(4_100_000_000),
+            held_nanodollars: Nanodollars::ZERO,
+            left_nanodollars: Nanodollars(900_000_000),
             resets_on: "2026-12-01".parse().unwrap(),
             today: DayBudget {
                 day: "2026-11-20".parse().unwrap(),
                 allowance_nanodollars: None,
-                spent_nanodollars: 0,
-                held_nanodollars: 0,
+                spent_nanodollars: Nanodollars::ZERO,
+                held_nanodollars: Nanodollars::ZERO,
                 left_nanodollars: None,
                 resets_on: "2026-11-21".parse().unwrap(),
             },
@@ -191,14 +193,14 @@ mod tests {
         );
         assert!(!said(&month, &left).contains("today"), "a day without a limit has none to be spent");
         let all = [alert("2026-11", 80), alert("2026-11", 100)];
-        (left.left_nanodollars, left.spent_nanodollars) = (0, 5_000_000_000);
+        (left.left_nanodollars, left.spent_nanodollars) = (Nanodollars::ZERO, Nanodollars(5_000_000_000));
         assert_eq!(
             said(&all, &left),
             "All $5.00 of this month's AI allowance is spent. It covers no further calls until 1 Dec at midnight UTC."
         );
-        (left.left_nanodollars, left.credit_nanodollars) = (1_000_000_000, 1_000_000_000);
+        (left.left_nanodollars, left.credit_nanodollars) = (Nanodollars(1_000_000_000), Nanodollars(1_000_000_000));
         assert!(said(&all, &left).ends_with("Calls now use your credit."));
-        left.allowance_nanodollars = 20_000_000_000;
+        left.allowance_nanodollars = Nanodollars(20_000_000_000);
         assert_eq!(said(&all, &left), "", "raised since");
     }
 }

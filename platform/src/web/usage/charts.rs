@@ -1,6 +1,8 @@
 //! A bar chart of amounts by day as SVG shapes, computed on the server so that it needs no script and takes its colours
 //! from the stylesheet. Pure. Every chart has the same figures in a table beside it.
 
+use berth_ground::money::Nanodollars;
+
 use crate::http::format::{self, dollars};
 use crate::quota::reports::NamedSpend;
 
@@ -38,7 +40,7 @@ pub struct DayTotal<'a> {
     /// `2026-11-14`
     pub day: &'a str,
     pub calls: i64,
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
 }
 
 impl<'a> From<&'a NamedSpend> for DayTotal<'a> {
@@ -51,13 +53,14 @@ impl DayChart {
     /// Builds the chart. `all` are the days of the month in order; `days` are those that had calls.
     #[must_use]
     pub fn of(all: &[String], days: &[DayTotal<'_>]) -> Self {
-        let top = nice(days.iter().map(|day| day.nanodollars).max().unwrap_or(0));
+        let top = nice(days.iter().map(|day| day.nanodollars).max().unwrap_or_default());
         let amounts = format::column(&days.iter().map(|day| day.nanodollars).collect::<Vec<_>>());
         let columns = days.iter().zip(amounts).filter_map(|(total, amount)| {
             // A day outside the month, which only a wrong clock can produce, is left out.
             let at = all.iter().position(|name| name == total.day)?;
             // A tiny amount keeps a visible column. A correction can make a day negative, which has no column.
-            let height = if total.nanodollars > 0 { scaled(total.nanodollars, top).clamp(LEAST, TALL) } else { 0 };
+            let is_drawn = total.nanodollars > Nanodollars::ZERO;
+            let height = if is_drawn { scaled(total.nanodollars, top).clamp(LEAST, TALL) } else { 0 };
             let (day, calls) = (format::day(total.day), format::grouped(total.calls));
             Some(DayColumn { x: at * STEP, y: TALL - height, height, day, calls, amount })
         });
@@ -66,7 +69,7 @@ impl DayChart {
             summary: summary(days),
             width: all.len() * STEP,
             columns: columns.collect(),
-            lines: [dollars(top), dollars(top / 2), "$0".into()],
+            lines: [dollars(top), dollars(Nanodollars(top.0 / 2)), "$0".into()],
             labels: labels.collect(),
         }
     }
@@ -85,22 +88,22 @@ fn summary(days: &[DayTotal<'_>]) -> String {
     )
 }
 
-fn scaled(amount: i64, top: i64) -> i64 {
+fn scaled(amount: Nanodollars, top: Nanodollars) -> i64 {
     // In 128 bits: amount times height overflows 64 bits from about nine million dollars on.
-    i64::try_from(i128::from(amount) * i128::from(TALL) / i128::from(top)).unwrap_or(TALL)
+    i64::try_from(i128::from(amount.0) * i128::from(TALL) / i128::from(top.0)).unwrap_or(TALL)
 }
 
 /// The least of 2, 4, 6, 8 and 10 times a power of ten that is at least `amount`. Half of it, the label of the middle
 /// line, is a round figure as well.
-fn nice(amount: i64) -> i64 {
+fn nice(amount: Nanodollars) -> Nanodollars {
     let mut power = 1_i64;
     loop {
         for step in [2, 4, 6, 8, 10] {
             match power.checked_mul(step) {
-                Some(top) if top >= amount => return top,
+                Some(top) if top >= amount.0 => return Nanodollars(top),
                 Some(_) => {}
                 // Past the largest power of ten that fits.
-                None => return i64::MAX,
+                None => return Nanodollars::MAX,
             }
         }
         power = power.saturating_mul(10);
@@ -117,7 +120,7 @@ mod tests {
 
     #[test]
     fn columns_stand_on_zero_under_a_plain_figure_and_none_is_lost() {
-        let total = |day, calls, nanodollars| DayTotal { day, calls, nanodollars };
+        let total = |day, calls, amount| DayTotal { day, calls, nanodollars: Nanodollars(amount) };
         let days =
             [total("2026-11-01", 3, 310_000_000), total("2026-11-14", 9, 155_000_000), total("2026-11-30", 1, 1)];
         let chart = DayChart::of(&november(), &days);
@@ -138,8 +141,8 @@ mod tests {
     #[test]
     fn the_top_is_the_least_plain_figure_above() {
         for (amount, top) in [(0, 2), (2, 2), (3, 4), (5, 6), (11, 20), (40_000_000, 40_000_000), (41, 60)] {
-            assert_eq!(nice(amount), top, "{amount}");
+            assert_eq!(nice(Nanodollars(amount)), Nanodollars(top), "{amount}");
         }
-        assert_eq!(nice(i64::MAX), i64::MAX);
+        assert_eq!(nice(Nanodollars::MAX), Nanodollars::MAX);
     }
 }

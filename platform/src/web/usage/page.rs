@@ -2,6 +2,8 @@
 
 use askama::Template;
 use axum::extract::{Query, State};
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use super::budget_view::{BudgetAlertView, BudgetView, budget_alert_views, budget_view};
@@ -10,7 +12,6 @@ use super::receipt_view::{self, ReceiptRow};
 use super::sums::{UsageRow, calls, named_agent, named_model, rows};
 use crate::accounts::Session;
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::format::about;
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
@@ -129,7 +130,7 @@ pub fn page(head: PageHead, month: Month, sums: &SpendBreakdown, today: Option<&
         chart: (!days.is_empty()).then(|| DayChart::of(&month.days().map(String::from).collect::<Vec<_>>(), &days)),
         models: rows(
             sums.by_model.iter().map(named_model),
-            0,
+            Nanodollars::ZERO,
             today.map(|today| today.by_model.iter().map(named_model)),
         ),
         agents: rows(

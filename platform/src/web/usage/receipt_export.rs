@@ -4,13 +4,14 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::IntoResponse as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Error;
+use berth_ground::money::Nanodollars;
 use futures_util::TryStreamExt as _;
 use serde::Deserialize;
 
 use crate::accounts::Session;
 use crate::app::App;
-use crate::clock::Timestamp;
-use crate::error::Error;
 use crate::http::format::{Moment, dollars};
 use crate::http::problem::HandlerResult;
 use crate::quota::Receipt;
@@ -151,8 +152,8 @@ fn jsonl(receipt: &Receipt) -> String {
 }
 
 /// An amount in dollars without the dollar sign.
-fn plain(nanodollars: i64) -> String {
-    dollars(nanodollars).replace('$', "")
+fn plain(amount: Nanodollars) -> String {
+    dollars(amount).replace('$', "")
 }
 
 /// Untrusted text (model, agent, reason). A spreadsheet interprets a field that begins like this as a formula, which

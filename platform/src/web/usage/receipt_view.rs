@@ -1,6 +1,8 @@
 //! View models of receipts: rows of a list, the fields of one receipt, and the explanation of its amount. Pure.
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
+
 use crate::http::format::{Moment, column, dollars, grouped};
 use crate::quota::Receipt;
 use crate::quota::admission::Payer;
@@ -217,7 +219,7 @@ fn told(receipt: &Receipt, amount: &str) -> String {
         ("provider", "refused") => {
             format!("The provider refused the call, so nothing was charged of the {held} held for it.")
         }
-        ("provider", _) if receipt.amount_nanodollars == 0 => {
+        ("provider", _) if receipt.amount_nanodollars == Nanodollars::ZERO => {
             format!("The provider charged nothing, so the {held} held for the call was released.")
         }
         ("provider", _) => format!(

@@ -2,6 +2,9 @@
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use serde::Deserialize;
 
 use super::receipt_view::{
@@ -9,9 +12,7 @@ use super::receipt_view::{
 };
 use crate::accounts::Session;
 use crate::app::App;
-use crate::clock::Timestamp;
 use crate::db::HoldId;
-use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
@@ -106,7 +107,7 @@ pub fn page(head: PageHead, proof: &ReceiptProof, key: String) -> ReceiptPage {
         amount: dollars(receipt.amount_nanodollars),
         what: match (receipt.corrects, receipt.amount_nanodollars) {
             (None, _) => "for a call of",
-            (Some(_), ..0) => "given back of a call of",
+            (Some(_), Nanodollars(..0)) => "given back of a call of",
             (Some(_), _) => "more for a call of",
         },
         model: receipt.model.clone(),

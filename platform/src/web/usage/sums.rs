@@ -1,5 +1,7 @@
 //! Sums of calls by model or agent, as rows of a table with bars. Pure.
 
+use berth_ground::money::Nanodollars;
+
 use crate::http::format::{column, grouped};
 use crate::quota::reports::{ModelSpend, NamedSpend};
 
@@ -35,31 +37,31 @@ pub(super) fn named_agent(agent: &NamedSpend) -> NamedSpend {
 #[must_use]
 pub fn rows(
     sums: impl Iterator<Item = NamedSpend>,
-    others: i64,
+    others: Nanodollars,
     today: Option<impl Iterator<Item = NamedSpend>>,
 ) -> Vec<UsageRow> {
     let sums: Vec<NamedSpend> = sums.collect();
     let today: Option<Vec<NamedSpend>> = today.map(Iterator::collect);
     let of_today = |name: &str| {
         let found = today.as_ref()?.iter().find(|sum| sum.name == name);
-        Some(found.map_or(0, |sum| sum.amount_nanodollars))
+        Some(found.map_or(Nanodollars::ZERO, |sum| sum.amount_nanodollars))
     };
     // All amounts of the column are formatted together, so that they have the same number of decimals.
-    let amounts: Vec<i64> = sums.iter().map(|sum| sum.amount_nanodollars).chain([others]).collect();
-    let all: i64 = amounts.iter().sum();
+    let amounts: Vec<Nanodollars> = sums.iter().map(|sum| sum.amount_nanodollars).chain([others]).collect();
+    let all: Nanodollars = amounts.iter().copied().sum();
     let said = column(&amounts);
-    let todays = column(&sums.iter().map(|sum| of_today(&sum.name).unwrap_or(0)).collect::<Vec<_>>());
+    let todays = column(&sums.iter().map(|sum| of_today(&sum.name).unwrap_or_default()).collect::<Vec<_>>());
     let mut rows: Vec<UsageRow> = sums
         .iter()
         .zip(&said)
         .zip(&todays)
         .map(|((sum, amount), today_said)| UsageRow {
             what: used(sum),
-            share: share(sum.amount_nanodollars, all),
+            share: share(sum.amount_nanodollars.0, all.0),
             today: match of_today(&sum.name) {
                 None => String::new(),
                 // A dash, because $0.00 would read as a call that cost nothing.
-                Some(0) => "–".into(),
+                Some(Nanodollars::ZERO) => "–".into(),
                 Some(_) => today_said.clone(),
             },
             amount: amount.clone(),
@@ -67,9 +69,9 @@ pub fn rows(
         })
         .collect();
     // Agents name themselves, so their number is unbounded; the store sums up all but the largest twenty.
-    if others != 0 {
+    if others != Nanodollars::ZERO {
         let (name, amount) = ("others".into(), said.last().cloned().unwrap_or_default());
-        rows.push(UsageRow { name, what: Vec::new(), share: share(others, all), today: String::new(), amount });
+        rows.push(UsageRow { name, what: Vec::new(), share: share(others.0, all.0), today: String::new(), amount });
     }
     rows
 }
@@ -107,10 +109,10 @@ mod tests {
             calls: 1,
             input_tokens: 1000,
             output_tokens: 20,
-            amount_nanodollars: amount,
+            amount_nanodollars: Nanodollars(amount),
         };
         let today = Some([sum("b", 100_000_000)].into_iter());
-        let table = rows([sum("a", 600_000_000), sum("b", 200_000_000)].into_iter(), 200_000_000, today);
+        let table = rows([sum("a", 600_000_000), sum("b", 200_000_000)].into_iter(), Nanodollars(200_000_000), today);
         let said: Vec<_> = table.iter().map(|row| (&*row.name, &*row.today, &*row.amount, row.share)).collect();
         assert_eq!(said, [("a", "–", "$0.60", 6000), ("b", "$0.10", "$0.20", 2000), ("others", "", "$0.20", 2000)]);
         assert_eq!(table[0].what, ["1 call", "1\u{2009}000 tokens in", "20 out"]);

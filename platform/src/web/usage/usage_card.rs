@@ -1,5 +1,7 @@
 //! The dashboard's card about AI usage in the present month. Pure.
 
+use berth_ground::money::Nanodollars;
+
 use super::sums::share;
 use crate::http::format::{dollars, grouped, month};
 use crate::quota::reports::{AccountBudget, ModelSpend};
@@ -32,16 +34,16 @@ pub struct ModelUsageView {
 /// Describes the present month's usage.
 #[must_use]
 pub fn usage_card(spend: &AccountBudget, models: &[ModelSpend]) -> UsageCardView {
-    let spent_share = share(spend.spent_nanodollars, spend.allowance_nanodollars);
+    let spent_share = share(spend.spent_nanodollars.0, spend.allowance_nanodollars.0);
     UsageCardView {
         month: month(&spend.period.to_string()),
         spent: dollars(spend.spent_nanodollars),
         held: dollars(spend.held_nanodollars),
-        left: dollars(spend.left_nanodollars.max(0)),
+        left: dollars(spend.left_nanodollars.max(Nanodollars::ZERO)),
         allowance: dollars(spend.allowance_nanodollars),
         spent_share,
-        held_share: share(spend.held_nanodollars, spend.allowance_nanodollars).min(10_000 - spent_share),
-        holds: spend.held_nanodollars > 0,
+        held_share: share(spend.held_nanodollars.0, spend.allowance_nanodollars.0).min(10_000 - spent_share),
+        holds: spend.held_nanodollars > Nanodollars::ZERO,
         models: models.iter().map(model).collect(),
     }
 }
@@ -66,17 +68,17 @@ mod tests {
     fn what_is_left_counts_holds_and_the_bar_never_overflows() {
         let spend = |spent, held| AccountBudget {
             period: "2026-11".parse().unwrap(),
-            allowance_nanodollars: 5_000_000_000,
-            credit_nanodollars: 0,
-            spent_nanodollars: spent,
-            held_nanodollars: held,
-            left_nanodollars: 5_000_000_000 - spent - held,
+            allowance_nanodollars: Nanodollars(5_000_000_000),
+            credit_nanodollars: Nanodollars::ZERO,
+            spent_nanodollars: Nanodollars(spent),
+            held_nanodollars: Nanodollars(held),
+            left_nanodollars: Nanodollars(5_000_000_000 - spent - held),
             resets_on: "2026-12-01".parse().unwrap(),
             today: DayBudget {
                 day: "2026-11-20".parse().unwrap(),
                 allowance_nanodollars: None,
-                spent_nanodollars: 0,
-                held_nanodollars: 0,
+                spent_nanodollars: Nanodollars::ZERO,
+                held_nanodollars: Nanodollars::ZERO,
                 left_nanodollars: None,
                 resets_on: "2026-11-21".parse().unwrap(),
             },

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use berth_ground::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,11 +16,11 @@ use crate::http::problem::HandlerResult;
 use crate::instances::Instance;
 use crate::web::extractors::OwnInstance;
 use crate::webhooks::{
-    DeliveryState, DeliveryView, MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_PATHS, PathSuffix, WebhookPath,
+    DeliveryId, DeliveryState, DeliveryView, MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_PATHS, PathSuffix, WebhookPath,
 };
 
-/// Maximum number of listed deliveries of one state.
-const LISTED: u64 = 50;
+/// Maximum number of deliveries on one page of the list.
+const PAGE_SIZE: usize = 50;
 
 /// `GET /api/webhooks`: the size of the inbox, and its limits.
 pub async fn show(State(app): State<App>, OwnInstance(instance): OwnInstance) -> Json<Value> {
@@ -39,6 +40,9 @@ pub async fn paths(State(app): State<App>, OwnInstance(instance): OwnInstance) -
 pub struct DeliveriesQuery {
     #[serde(default)]
     state: DeliveryStateQuery,
+    /// The id of a delivery: those that arrived before it are listed. An id, because the sequence number counts the
+    /// deliveries of all instances, which an owner must not learn.
+    before: Option<String>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -50,7 +54,8 @@ enum DeliveryStateQuery {
     Delivered,
 }
 
-/// `GET /api/webhooks/deliveries?state=waiting`, `dead_letter` or `delivered`: the newest fifty in that state.
+/// `GET /api/webhooks/deliveries?state=STATE&before=ID`: the deliveries in that state, newest first. `STATE` is
+/// `waiting`, `dead_letter` or `delivered`.
 pub async fn deliveries(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
@@ -61,7 +66,19 @@ pub async fn deliveries(
         DeliveryStateQuery::DeadLetter => DeliveryState::DeadLetter,
         DeliveryStateQuery::Delivered => DeliveryState::Delivered,
     };
-    Ok(Json(ListView::page(app.webhooks.deliveries(instance.id, state, LISTED).await?, None)))
+    // One more than a page holds tells whether another page follows.
+    let limit = PAGE_SIZE as u64 + 1;
+    let mut found = match query.before.as_deref().map(cursor).transpose()? {
+        Some(before) => app.webhooks.deliveries_before(instance.id, state, before, limit).await?,
+        None => app.webhooks.deliveries(instance.id, state, limit).await?,
+    };
+    let more = found.len() > PAGE_SIZE;
+    found.truncate(PAGE_SIZE);
+    let next = found.last().filter(|_| more).map(|last| {
+        let state = state.as_str();
+        format!("/api/webhooks/deliveries?state={state}&before={}", last.id)
+    });
+    Ok(Json(ListView::page(found, next)))
 }
 
 #[derive(Deserialize)]
@@ -130,6 +147,11 @@ pub async fn delete_alarm(
 ) -> HandlerResult<StatusCode> {
     app.alarms.delete(instance.id, &name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The delivery that a page begins after.
+fn cursor(id: &str) -> Result<DeliveryId> {
+    id.parse().map_err(|_| Error::invalid("before", "Write the id of a delivery, as in the list's items and its next."))
 }
 
 fn path_view(app: &App, instance: &Instance, open: &WebhookPath) -> Value {

@@ -1,8 +1,9 @@
 //! The dashboard's card about webhooks and alarms.
 
+use berth_ground::error::Result;
+
 use super::delivery_view::DeliveryRow;
 use crate::app::App;
-use crate::error::Result;
 use crate::instances::Instance;
 use crate::webhooks::{DeliveryState, InboxCounts};
 

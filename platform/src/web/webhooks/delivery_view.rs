@@ -1,6 +1,7 @@
 //! Webhook deliveries in words: rows of a list. Pure.
 
-use crate::clock::Timestamp;
+use berth_ground::clock::Timestamp;
+
 use crate::http::format::Moment;
 use crate::webhooks::{DeliveryState, DeliveryView};
 

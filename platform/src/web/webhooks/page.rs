@@ -3,13 +3,13 @@
 use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse as _, Redirect};
+use berth_ground::error::{Error, Result};
 use serde::Deserialize;
 
 use super::alarms::AlarmRow;
 use super::delivery_view::DeliveryRow;
 use crate::accounts::Session;
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::format::grouped;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};

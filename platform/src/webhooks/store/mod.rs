@@ -3,6 +3,8 @@
 mod paths;
 
 use anyhow::Context as _;
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 pub(super) use paths::{close_path, open_path, paths};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
@@ -11,9 +13,7 @@ use uuid::Uuid;
 
 use super::delivery::{DeliveryAttempt, DeliveryId, DeliveryState, DeliveryView, WebhookDelivery, WebhookRequest};
 use super::rules::RetryDecision;
-use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
-use crate::error::Result;
 
 /// The count and size of an instance's deliveries in one state.
 #[derive(Clone, Copy, Debug)]
@@ -52,17 +52,19 @@ pub(super) async fn summaries(db: &Db) -> Result<Vec<InboxSummary>> {
         .into_tuple()
         .all(db.read())
         .await?;
-    rows.into_iter()
-        .map(|(instance, state, deliveries, bytes, next_attempt_at)| {
-            Ok(InboxSummary {
-                instance,
-                state: state.parse()?,
-                deliveries: natural(deliveries),
-                bytes: natural(bytes.unwrap_or(0)),
-                next_attempt_at: Timestamp(next_attempt_at.unwrap_or(0)),
-            })
+    let summaries = rows.into_iter().filter_map(|(instance, state, deliveries, bytes, next_attempt_at)| {
+        let unknown = |error| {
+            tracing::error!(instance.id = %instance, deliveries, ?error, "webhook deliveries are left out");
+        };
+        Some(InboxSummary {
+            instance,
+            state: state.parse().map_err(unknown).ok()?,
+            deliveries: natural(deliveries),
+            bytes: natural(bytes.unwrap_or(0)),
+            next_attempt_at: Timestamp(next_attempt_at.unwrap_or(0)),
         })
-        .collect()
+    });
+    Ok(summaries.collect())
 }
 
 /// The highest sequence number so far; 0 without any row.
@@ -153,7 +155,11 @@ pub(super) async fn begin_attempt(tx: &Tx, id: DeliveryId) -> Result<Option<Deli
         return Ok(None);
     }
     let Some(row) = webhook_delivery::Entity::find_by_id(id.0).one(tx).await? else { return Ok(None) };
-    let headers = serde_json::from_str(&row.headers).context("the headers of a stored delivery are not JSON")?;
+    // Sent without headers: with an error here the delivery would block those after it on its path for ever.
+    let headers = serde_json::from_str(&row.headers).unwrap_or_else(|error| {
+        tracing::error!(delivery.id = %id, %error, "the headers of a stored delivery are not JSON; it is sent without");
+        Vec::new()
+    });
     let request =
         row.target.map(|target| WebhookRequest { method: row.method, target, headers, body: row.body.into() });
     let delivery = WebhookDelivery { id, instance: row.instance_id, alarm: row.alarm, request };
@@ -234,11 +240,23 @@ async fn lock_undelivered(tx: &Tx, instance: InstanceId, id: DeliveryId) -> Resu
     row.map(|(state, bytes)| Ok((state.parse()?, natural(bytes)))).transpose()
 }
 
-/// The latest deliveries in one state, newest first.
+/// The sequence number of a delivery in any state; `None` when the instance has none of this id.
+pub(super) async fn sequence(db: &Db, instance: InstanceId, id: DeliveryId) -> Result<Option<i64>> {
+    Ok(webhook_delivery::Entity::find_by_id(id.0)
+        .select_only()
+        .column(webhook_delivery::Column::Sequence)
+        .filter(webhook_delivery::Column::InstanceId.eq(instance))
+        .into_tuple()
+        .one(db.read())
+        .await?)
+}
+
+/// The latest deliveries in one state with a sequence number below `before`, newest first.
 pub(super) async fn latest(
     db: &Db,
     instance: InstanceId,
     state: DeliveryState,
+    before: i64,
     limit: u64,
 ) -> Result<Vec<DeliveryView>> {
     let rows: Vec<ListedColumns> = webhook_delivery::Entity::find()
@@ -257,6 +275,7 @@ pub(super) async fn latest(
         ])
         .filter(webhook_delivery::Column::InstanceId.eq(instance))
         .filter(webhook_delivery::Column::State.eq(state.as_str()))
+        .filter(webhook_delivery::Column::Sequence.lt(before))
         .order_by_desc(webhook_delivery::Column::Sequence)
         .limit(limit)
         .into_tuple()

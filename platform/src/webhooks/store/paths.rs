@@ -1,17 +1,17 @@
 //! The SQL of open webhook paths.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, TryInsertResult};
 
-use crate::clock::Timestamp;
-use crate::db::{Db, InstanceId, Tx};
-use crate::error::Result;
+use crate::db::{Db, InstanceId, Tx, rows};
 
 /// Every open path, with its instance and opening time.
 pub(in crate::webhooks) async fn paths(db: &Db) -> Result<Vec<(InstanceId, String, Timestamp)>> {
-    let rows = webhook_path::Entity::find().order_by_asc(webhook_path::Column::Path).all(db.read()).await?;
-    Ok(rows.into_iter().map(|row| (row.instance_id, row.path, Timestamp(row.opened_at_ms))).collect())
+    let all = webhook_path::Entity::find().order_by_asc(webhook_path::Column::Path);
+    rows::parsed(db.read(), all, |row| Ok((row.instance_id, row.path, Timestamp(row.opened_at_ms)))).await
 }
 
 /// Inserts an open path; `false` when it is already open.

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use berth::containers::ContainerState::{Frozen, Running, Stopped};
-use berth::containers::{ContainerSpec, HostError, ObservedInstance, Slot};
+use berth_containers::ContainerState::{Frozen, Running, Stopped};
+use berth_containers::{ContainerSpec, HostError, ObservedInstance, Slot};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use berth::clock::Clock;
-use berth::containers::docker::DockerHost;
-use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
+use berth_containers::docker::DockerHost;
+use berth_containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
+use berth_ground::clock::Clock;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use berth_testing::container_hosts::{
-    BARE, ContainerHosts, address, ask, config, docker, docker_cli, name, refuses_with, until,
+    BARE, ContainerHosts, address, ask, config, docker, docker_cli, name, refuses_with,
 };
+use berth_testing::wait::eventually;
 
 #[tokio::test]
 async fn the_container_is_hardened_as_decided() {
@@ -132,7 +133,7 @@ async fn a_frozen_ones_memory_goes_to_swap_where_there_is_any() {
     assert!(before > 32 << 20);
     bench.host.freeze(spec.instance).await.unwrap();
     if bench.host.host_report().await.unwrap().swap_mib > 0 {
-        until("its memory has gone", || async { read_bytes(&usage) < before / 2 }).await;
+        eventually("its memory has gone", async || read_bytes(&usage) < before / 2).await;
     } else {
         // Nowhere to go: it stays, and freezing went well all the same.
         assert!(read_bytes(&usage) > 32 << 20);
@@ -153,7 +154,7 @@ async fn the_kernel_hands_a_frozen_ones_memory_back_when_asked() {
     let before = read_bytes(&usage);
     assert!(before > 16 << 20, "{before}");
     // Pages still to be written stay until the disk has them.
-    until("the file's pages have gone", || async {
+    eventually("the file's pages have gone", async || {
         berth_provisioner::reclaim(&file, before).unwrap();
         read_bytes(&usage) < before / 2
     })
@@ -184,7 +185,7 @@ async fn how_it_ended_is_told() {
     ] {
         let spec = bench.running().await;
         ask(&spec, deed).await;
-        until("it has ended", || async { bench.state(&spec).await == Some(ContainerState::Stopped) }).await;
+        eventually("it has ended", async || bench.state(&spec).await == Some(ContainerState::Stopped)).await;
         assert_eq!(bench.seen(&spec).await.container.unwrap().exit, Some(exit), "{deed}");
     }
 }
@@ -252,7 +253,7 @@ async fn an_engine_that_hangs_is_given_up_in_time() {
     }
 }
 
-/// A socket on which nobody listens any more.
+/// A socket without a listener.
 fn dead_socket(dir: &Path) -> PathBuf {
     let path = dir.join("dead.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

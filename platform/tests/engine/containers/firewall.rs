@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use berth::clock::Clock;
 use berth::config::ContainerConfig;
-use berth::containers::docker::DockerHost;
-use berth::containers::{ContainerHost as _, HostError};
+use berth_containers::docker::DockerHost;
+use berth_containers::{ContainerHost as _, HostError};
+use berth_ground::clock::Clock;
 
 use berth_testing::container_hosts::{ContainerHosts, config, docker, refuses_with};
 use berth_testing::tenant_image::forget_firewall;
@@ -59,7 +59,7 @@ async fn without_the_rules_nothing_is_started() {
         let egress = host.host_report().await.unwrap().egress;
         assert!(egress.is_err_and(|sentence| sentence.contains(words)), "{words}");
     }
-    assert_eq!(bench.state(&spec).await, Some(berth::containers::ContainerState::Stopped));
+    assert_eq!(bench.state(&spec).await, Some(berth_containers::ContainerState::Stopped));
     // The same container starts where the rules can be set.
     assert_eq!(bench.host.start(spec.instance).await, Ok::<(), HostError>(()));
 }

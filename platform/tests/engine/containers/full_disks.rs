@@ -1,21 +1,22 @@
-//! R5: a full disk, on each of the file systems an installation stands on: new work is refused with a sentence, nothing
-//! crashes, and what was full goes on by itself once there is room.
+//! Full disks, on each file system of an installation: new work is refused with a sentence, nothing crashes, and work
+//! continues without intervention once space is free.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use berth::config::DiskLimit;
-use berth::containers::docker::DockerHost;
-use berth::containers::{ContainerHost as _, ContainerState, HostError};
-use berth::error::Error;
+use berth_containers::docker::DockerHost;
+use berth_containers::{ContainerHost as _, ContainerState, HostError};
+use berth_ground::error::Error;
 
-use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask, config, docker_cli, until};
+use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask, config, docker_cli};
 use berth_testing::docker_engine::OwnBridge;
 use berth_testing::provisioner::provisioner_binary;
 use berth_testing::tenant_image::forget_firewall;
+use berth_testing::wait::eventually;
 use berth_testing::{TestModules, databases};
 
-/// A small file system of a story's own; it goes with the story.
+/// A small file system for one test, removed when it is dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -66,7 +67,7 @@ fn room(folder: &Path) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn r5_a_full_disk_under_the_database_refuses_a_sign_up_and_takes_it_once_there_is_room() {
+async fn a_full_disk_under_the_database_refuses_a_sign_up_until_space_is_free() {
     for database in databases().await {
         if database.kind != "SQLite" {
             // PostgreSQL's disk is PostgreSQL's own matter; how its error is told is in `quota.rs`.
@@ -79,7 +80,7 @@ async fn r5_a_full_disk_under_the_database_refuses_a_sign_up_and_takes_it_once_t
         let platform = TestModules::with(database.moved_to(url, db), &[]).await;
         platform.accounts.setup_link().await.unwrap();
         disk.fill(0);
-        // The database has some room of its own left: it is used up first.
+        // The database file has some free pages left: they are used up first.
         let mut refused = None;
         for _ in 0..200 {
             if let Err(error) = platform.accounts.log_in_challenge(&berth_testing::somebody()).await {
@@ -101,13 +102,13 @@ async fn r5_a_full_disk_under_the_database_refuses_a_sign_up_and_takes_it_once_t
 }
 
 #[tokio::test]
-async fn r5_volumes_on_a_disk_that_fills_up() {
+async fn a_disk_that_fills_up_refuses_new_volumes_at_80_and_starts_at_90_percent_and_loses_no_file() {
     let bench = ContainerHosts::engine_with(|config| config.disk_limit = DiskLimit::Image).await;
     let disk = SmallDisk::at(&bench.dir.path().join("volumes"), 256);
     let (existing, newcomer) = (bench.running().await, bench.spec());
     assert_eq!(ask(&existing, "write/home/berth/note").await, "written");
 
-    // From 80 % on nobody new is let in; who is there goes on, and starts again.
+    // From 80 % on no new volume is made; existing instances run, and start again.
     disk.fill(15);
     assert_eq!(bench.host.ensure_volume(newcomer.instance, &newcomer.size).await, Err(HostError::DiskFull));
     assert!(HostError::DiskFull.message_for_user().contains("disk is full"));
@@ -115,7 +116,7 @@ async fn r5_volumes_on_a_disk_that_fills_up() {
     bench.host.stop(existing.instance).await.unwrap();
     bench.host.start(existing.instance).await.unwrap();
 
-    // From 90 % on nobody is woken.
+    // From 90 % on no instance starts.
     bench.host.stop(existing.instance).await.unwrap();
     disk.fill(5);
     assert_eq!(bench.host.start(existing.instance).await, Err(HostError::DiskFull));
@@ -123,15 +124,15 @@ async fn r5_volumes_on_a_disk_that_fills_up() {
     let report = bench.host.host_report().await.unwrap();
     assert!(report.disks.iter().any(|disk| disk.holds.contains("volumes") && disk.used_percent >= 90), "{report:?}");
 
-    // Room again: all goes on without a hand.
+    // With space free again, everything continues without intervention.
     disk.free();
     bench.host.start(existing.instance).await.unwrap();
     assert_eq!(ask(&existing, "read/home/berth/note").await, "written");
     bench.run(&newcomer).await;
     assert_eq!(ask(&newcomer, "healthz").await, "ok");
 
-    // Full to the last byte while they run: files that reached the disk are there after the next start, whatever became of
-    // the file systems above.
+    // Full to the last byte while they run: files that reached the disk are there after the next start, whatever became
+    // of the file systems above.
     disk.fill(0);
     let told = ask(&newcomer, "fill/home/berth/big").await;
     tokio::task::yield_now().await;
@@ -141,13 +142,13 @@ async fn r5_volumes_on_a_disk_that_fills_up() {
     }
     disk.free();
     for spec in [&existing, &newcomer] {
-        until("it starts again", || async { bench.host.start(spec.instance).await.is_ok() }).await;
+        eventually("it starts again", async || bench.host.start(spec.instance).await.is_ok()).await;
         assert_eq!(ask(spec, "write/home/berth/after").await, "written");
     }
     assert_eq!(ask(&existing, "read/home/berth/note").await, "written");
 }
 
-/// An Engine of a story's own: the machine's is not ours to fill.
+/// An Engine for one test, because filling the machine's own would break the others.
 struct OwnEngine {
     process: std::process::Child,
     socket: PathBuf,
@@ -173,7 +174,7 @@ impl OwnEngine {
             .spawn()
             .unwrap();
         let engine = Self { process, socket, _bridge: bridge };
-        until("the Engine answers", || async { engine.cli(&["version"]).is_some() }).await;
+        eventually("the Engine answers", async || engine.cli(&["version"]).is_some()).await;
         let image = folder.join("image.tar");
         docker_cli(&["save", "-o", image.to_str().unwrap(), WITH_HOME]);
         engine.cli(&["load", "-i", image.to_str().unwrap()]).expect("the image is loaded");
@@ -204,7 +205,7 @@ impl Drop for OwnEngine {
 const OWN_NETWORK: &str = "ctfull";
 
 #[tokio::test]
-async fn r5_an_engine_whose_disk_is_full_makes_nothing_and_goes_on_once_there_is_room() {
+async fn an_engine_with_a_full_disk_creates_nothing_until_space_is_free() {
     let bench = ContainerHosts::engine().await;
     let folder = tempfile::tempdir().unwrap();
     let disk = SmallDisk::at(&folder.path().join("disk"), 128);

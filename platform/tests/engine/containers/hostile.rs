@@ -1,13 +1,14 @@
-//! I2: one tenant does its worst, and its limits hold, its neighbour answers, and the host can still be worked with.
-//! How long things take meanwhile is for the bench to tell.
+//! Resource limits: one tenant exhausts processes, memory, disk, logs or sockets; its limits hold, its neighbour
+//! answers, and the host can still create and stop containers. Latency under that load is measured in the benches.
 
 use std::path::Path;
 use std::process::Command;
 
 use berth::config::DiskLimit;
-use berth::containers::{ContainerSpec, ContainerState};
+use berth_containers::{ContainerSpec, ContainerState};
 
-use berth_testing::container_hosts::{ContainerHosts, ask, docker_cli, name, until};
+use berth_testing::container_hosts::{ContainerHosts, ask, docker_cli, name};
+use berth_testing::wait::eventually;
 
 async fn hostile_and_neighbour() -> (ContainerHosts, ContainerSpec, ContainerSpec) {
     let bench = ContainerHosts::engine_with(|config| config.disk_limit = DiskLimit::Image).await;
@@ -34,7 +35,7 @@ fn limited(answer: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn i2_a_fork_bomb_ends_at_its_own_processes() {
+async fn a_fork_bomb_is_limited_to_its_own_container() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     let made = limited(&ask(&hostile, "fork/1000").await);
     assert!(made < 64, "{made} processes, of 64 that it may have with its threads and init");
@@ -44,16 +45,16 @@ async fn i2_a_fork_bomb_ends_at_its_own_processes() {
 }
 
 #[tokio::test]
-async fn i2_a_memory_bomb_ends_itself_alone() {
+async fn exhausted_memory_kills_only_the_container_that_used_it() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     ask(&hostile, "eat/2048").await;
-    until("it has ended", || async { bench.state(&hostile).await == Some(ContainerState::Stopped) }).await;
+    eventually("it has ended", async || bench.state(&hostile).await == Some(ContainerState::Stopped)).await;
     assert!(bench.seen(&hostile).await.container.unwrap().exit.unwrap().out_of_memory);
     neighbour_is_unaffected(&bench, &neighbour).await;
 }
 
 #[tokio::test]
-async fn i2_a_full_volume_is_full_for_its_owner_alone() {
+async fn a_full_volume_affects_only_its_owner() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     let made = limited(&ask(&hostile, "stuff/home/berth/stuff").await);
     assert!(made < 64, "{made} MiB in a volume of 64");
@@ -69,7 +70,7 @@ async fn i2_a_full_volume_is_full_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn i2_a_flood_of_logs_is_cut_to_the_last_ten_mib() {
+async fn a_flood_of_logs_is_cut_to_the_last_ten_mib() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     assert_eq!(ask(&hostile, "log/200").await, "logged");
     neighbour_is_unaffected(&bench, &neighbour).await;
@@ -83,7 +84,7 @@ async fn i2_a_flood_of_logs_is_cut_to_the_last_ten_mib() {
 }
 
 #[tokio::test]
-async fn i2_fifty_thousand_sockets_are_not_to_be_had() {
+async fn one_container_cannot_open_fifty_thousand_sockets() {
     let (bench, hostile, neighbour) = hostile_and_neighbour().await;
     let made = limited(&ask(&hostile, "sockets/50000").await);
     assert!(made <= 4096, "{made} sockets in one process");

@@ -4,13 +4,14 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use berth::config::ContainerRuntime;
-use berth::containers::ContainerHost as _;
+use berth_containers::ContainerHost as _;
 use tokio::net::TcpListener;
 
 use super::lab::{FORBIDDEN, INTERNET, Lab, PORTS};
 use berth_testing::container_hosts::{
-    BARE, ContainerHosts, WITH_HOME, address, ask, config, docker, docker_cli, name, refuses_with, until,
+    BARE, ContainerHosts, WITH_HOME, address, ask, config, docker, docker_cli, name, refuses_with,
 };
+use berth_testing::wait::eventually;
 
 /// The first bridge's own address, where the quota proxy listens and nothing else is to be reached.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 1);
@@ -19,7 +20,7 @@ const QUOTA: u16 = 8702;
 const TEMPTING: [u16; 12] = [22, 53, 80, 443, 2019, 2375, 2376, 5432, 6379, 8700, 8701, 8703];
 
 #[tokio::test]
-async fn i1_a_tenant_reaches_the_internet_and_the_quota_proxy_and_nothing_else() {
+async fn a_tenant_reaches_the_internet_and_the_quota_proxy_and_nothing_else() {
     let bench = ContainerHosts::engine().await;
     let lab = Lab::set_up().await;
     let (tenant, sibling) = (bench.running().await, bench.running().await);
@@ -88,14 +89,14 @@ async fn one_tenant_does_not_fill_the_hosts_table_of_connections() {
     let arrived = || async { lab_counts().await };
     let before = arrived().await;
     assert_eq!(ask(&loud, &format!("crowd/{INTERNET}:80/1000")).await, "sent");
-    until("the burst has arrived", || async { arrived().await >= before + 50 }).await;
+    eventually("the burst has arrived", async || arrived().await >= before + 50).await;
     assert_eq!(ask(&quiet, &format!("crowd/{INTERNET}:80/20")).await, "sent");
     let after = arrived().await - before;
     assert!((50..500).contains(&after), "{after} of 1000 connections in a moment went through");
 }
 
 #[tokio::test]
-async fn i3_a_container_that_somebody_changed_is_found() {
+async fn a_container_that_was_changed_from_outside_is_found() {
     let bench = ContainerHosts::engine().await;
     let kept = bench.running().await;
     let (lifted, moved) = (bench.running().await, bench.running().await);
@@ -120,7 +121,7 @@ async fn i3_a_container_that_somebody_changed_is_found() {
 }
 
 #[tokio::test]
-async fn i4_a_tenants_program_has_no_rights() {
+async fn a_tenants_program_has_no_privileges() {
     let bench = ContainerHosts::engine().await;
     for image in [WITH_HOME, BARE] {
         let mut spec = bench.spec();

@@ -1,13 +1,15 @@
-//! A network beside the host that stands for everything an instance may want to reach: the metadata service, a neighbour
-//! in the company's network, a server on the internet. It is a network namespace of the test's own.
+//! A network beside the host that stands for everything an instance may want to reach: the metadata service, a
+//! neighbour in the company's network, a server on the internet. It is a network namespace of the test's own.
 
 use std::process::{Child, Command, Stdio};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use berth_testing::container_hosts::{compile_tenant, until};
+use berth_testing::container_hosts::compile_tenant;
+use berth_testing::wait::eventually;
 
-/// The only address of the lab that is one on the internet (a documentation network, RFC 5737, which nothing here uses).
+/// The only address of the lab that is one on the internet (a documentation network, RFC 5737, which nothing here
+/// uses).
 pub const INTERNET: &str = "203.0.113.80";
 /// Addresses in the lab that no instance may reach.
 pub const FORBIDDEN: [&str; 8] = [
@@ -61,7 +63,7 @@ impl Lab {
             .spawn()
             .unwrap();
         let lab = Self { _dir: dir, server, _alone: alone };
-        until("the lab's server answers", || async { lab.answers(INTERNET, 80).await }).await;
+        eventually("the lab's server answers", async || lab.answers(INTERNET, 80).await).await;
         lab
     }
 

@@ -1,26 +1,27 @@
-//! The provisioner's door: what it refuses, and what becomes of its socket.
+//! The provisioner's socket: requests that it refuses, who may connect, and restarts on either side.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth::clock::Clock;
-use berth::containers::fake::{FakeHost, HoldPoint, Verb};
-use berth::containers::protocol::{ProvisionerAnswer, ProvisionerReply, VERSION};
-use berth::containers::remote::RemoteHost;
-use berth::containers::{ContainerHost as _, HostError};
+use berth_containers::fake::{FakeHost, HoldPoint, Verb};
+use berth_containers::protocol::{ProvisionerAnswer, ProvisionerReply, VERSION};
+use berth_containers::remote::RemoteHost;
+use berth_containers::{ContainerHost as _, HostError};
+use berth_ground::clock::Clock;
 use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, config, serve, until};
+use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, config, serve};
+use berth_testing::wait::eventually;
 
 const ID: &str = "6f1a3c1e-0d6b-4b7e-9c55-2f6d0f4f8a11";
 
 #[tokio::test]
-async fn i5_hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
+async fn hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let fake = FakeHost::new(config(dir.path()), Clock::system());
     let _remote = serve(Arc::new(fake.clone()), config(dir.path())).await;
@@ -106,7 +107,7 @@ async fn i5_hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
 }
 
 #[tokio::test]
-async fn silent_connections_keep_nobody_out() {
+async fn silent_connections_do_not_block_others() {
     let dir = tempfile::tempdir().unwrap();
     let remote = serve(Arc::new(FakeHost::new(config(dir.path()), Clock::system())), config(dir.path())).await;
     let silent: Vec<UnixStream> = futures_util::stream::iter(0..80)
@@ -117,7 +118,7 @@ async fn silent_connections_keep_nobody_out() {
     let full = remote.list().await;
     assert!(matches!(full, Err(HostError::Failed(_) | HostError::Unreachable)), "{full:?}");
     drop(silent);
-    until("there is a place again", || async { remote.list().await.is_ok() }).await;
+    eventually("there is a place again", async || remote.list().await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -139,7 +140,7 @@ async fn a_second_provisioner_does_not_start_and_a_stale_socket_is_replaced() {
     let first = tokio::spawn(berth_provisioner::serve_host(host.clone(), config(dir.path()), async move {
         let _ = stopped.await;
     }));
-    until("it answers", || async { remote.list().await.is_ok() }).await;
+    eventually("it answers", async || remote.list().await.is_ok()).await;
     let second = berth_provisioner::serve_host(host, config(dir.path()), std::future::pending()).await;
     assert!(second.unwrap_err().to_string().contains("another provisioner"));
     assert!(remote.list().await.is_ok());
@@ -158,7 +159,7 @@ async fn the_platform_outlives_the_provisioner() {
     for _ in 0..2 {
         let server =
             tokio::spawn(berth_provisioner::serve_host(bench.host.clone(), config.clone(), std::future::pending()));
-        until("it answers", || async { remote.list().await.is_ok() }).await;
+        eventually("it answers", async || remote.list().await.is_ok()).await;
         server.abort();
         let _ = server.await;
         assert_eq!(remote.list().await, Err(HostError::Unreachable));

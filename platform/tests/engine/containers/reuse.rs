@@ -1,4 +1,5 @@
-//! Address reuse on a real Engine: somebody goes, somebody else gets the address, and no request ever meets the wrong one.
+//! Address reuse on a real Engine: an account is deleted, another one gets its address, and no request reaches the
+//! wrong instance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,17 +7,19 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use berth::app::App;
-use berth::clock::Clock;
-use berth::handle::Handle;
 use berth::instances::Fact;
 use berth::serve::Front;
+use berth_ground::clock::Clock;
+use berth_ground::handle::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use berth_testing::container_hosts::{WITH_HOME, docker_cli, engine_for, until};
-use berth_testing::fake_platform::{self, instance_cookie, sign_up};
+use berth_testing::container_hosts::{WITH_HOME, docker_cli, engine_for};
+use berth_testing::fake_platform;
+use berth_testing::person::Person;
+use berth_testing::process::start_app;
 use berth_testing::tenant_image::forget_firewall;
+use berth_testing::wait::eventually;
 use berth_testing::{config, sqlite};
 
 const REQUESTS: usize = 10_000;
@@ -31,7 +34,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("BERTH_DISK", "image"),
 ];
 
-/// What is left on the Engine goes with the story.
+/// Removes the objects of this test from the Engine when it is dropped.
 struct Swept;
 
 impl Drop for Swept {
@@ -75,17 +78,15 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
     let (host, _engine) = engine_for(config.containers.clone(), &clock).await;
     sweep();
     let _swept = Swept;
-    let host: Arc<dyn berth::containers::ContainerHost> = Arc::new(host);
+    let host: Arc<dyn berth_containers::ContainerHost> = Arc::new(host);
     host.ensure_networks().await.unwrap();
-    let app = App::open(config, clock.clone(), Arc::clone(&host)).await.unwrap();
-    app.instances.begin().await.unwrap();
     let end = CancellationToken::new();
-    tokio::spawn(app.instances.clone().run(end.clone()));
+    let app = start_app(config, clock.clone(), Arc::clone(&host), &end).await;
     let front = berth::serve::public_router(app.clone());
 
-    let alice = sign_up(&app.accounts, &clock, "alice").await;
+    let alice = Person::sign_up(&app, "alice").await;
     fake_platform::until(&alice.instance, |status| status.fact == Fact::Awake).await;
-    let (tell, cookies) = watch::channel([instance_cookie(&app.accounts, &alice).await, String::new()]);
+    let (tell, cookies) = watch::channel([alice.cookie_for(&app.accounts, &alice.host()).await, String::new()]);
     let sent = Arc::new(AtomicUsize::new(0));
     let answered = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let visitors: Vec<_> = (0..AT_ONCE)
@@ -105,7 +106,7 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
                         assert_eq!(told, handle, "request {n} was misrouted");
                         answered[who].fetch_add(1, Ordering::SeqCst);
                     } else {
-                        // Refused requests cost nothing: leave some for later.
+                        // Real time: refused requests cost nothing, and some of the requests must be left for bob.
                         tokio::time::sleep(Duration::from_millis(2)).await;
                     }
                 }
@@ -113,17 +114,17 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
         })
         .collect();
 
-    until("alice was visited a hundred times", || async { answered[0].load(Ordering::SeqCst) >= 100 }).await;
+    eventually("alice was visited a hundred times", async || answered[0].load(Ordering::SeqCst) >= 100).await;
     app.accounts.schedule_deletion_of(&Handle::parse("alice").unwrap(), "operator").await.unwrap();
     fake_platform::until(&alice.instance, |status| status.fact == Fact::Stopped).await;
     app.accounts.advance_deletions(&app.modules).await.unwrap();
     clock.advance(Duration::from_secs(7 * 24 * 3600));
     assert_eq!(app.accounts.advance_deletions(&app.modules).await.unwrap(), 1);
     clock.advance(Duration::from_secs(24 * 3600));
-    let bob = sign_up(&app.accounts, &clock, "bob-box").await;
+    let bob = Person::sign_up(&app, "bob-box").await;
     assert_eq!(bob.instance.address(), alice.instance.address(), "the place is given again");
     fake_platform::until(&bob.instance, |status| status.fact == Fact::Awake).await;
-    let bobs = instance_cookie(&app.accounts, &bob).await;
+    let bobs = bob.cookie_for(&app.accounts, &bob.host()).await;
     tell.send_modify(|cookies| cookies[1] = bobs);
     for visitor in visitors {
         visitor.await.unwrap();

@@ -6,37 +6,45 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
-use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask_at, until};
-use berth_testing::fake_platform::sign_up;
+use berth::app::App;
+use berth_containers::fake::FakeHost;
+use berth_ground::clock::Clock;
+
+use berth_testing::container_hosts::{ContainerHosts, WITH_HOME, ask_at};
+use berth_testing::person::Person;
 use berth_testing::provisioner::provisioner_binary;
-use berth_testing::{TestModules, databases};
+use berth_testing::wait::eventually;
+use berth_testing::{START, config, databases};
 
-/// Nobody: neither root nor in Docker's group.
+/// The uid of `nobody`: neither root nor in Docker's group.
 const USER: u32 = 65534;
 
 #[tokio::test]
 async fn the_platform_wakes_an_instance_without_the_docker_socket() {
     let bench = ContainerHosts::engine().await;
     let home = Home::new(bench.dir.path(), "ctesttwo", Ipv4Addr::new(10, 95, 0, 0));
-    // Somebody signed up; what the platform finds when it starts is their wish for an instance.
+    // An account signed up; at its start the platform finds the wish for an instance in the database.
     let database = databases::sqlite().await;
-    let platform = TestModules::with(database, &[("BERTH_IMAGES", WITH_HOME)]).await;
-    sign_up(&platform.accounts, &platform.clock, "alice").await;
+    let config = config(&database, &[("BERTH_IMAGES", WITH_HOME)]);
+    let host = Arc::new(FakeHost::new(config.containers.clone(), Clock::manual(START)));
+    let app = App::open(config, Clock::manual(START), host).await.unwrap();
+    Person::sign_up(&app, "alice").await;
     for file in ["berth.db", "berth.db-wal"] {
-        std::fs::copy(platform.config.data_dir.join(file), home.data().join(file)).unwrap();
+        std::fs::copy(app.config.data_dir.join(file), home.data().join(file)).unwrap();
     }
-    drop(platform);
+    drop(app);
     home.give_away();
 
     assert!(!home.plain(Command::new("curl")).args(SOCKET).status().unwrap().success(), "nobody opens the socket");
     assert!(Command::new("curl").args(SOCKET).status().unwrap().success(), "and root does");
     let _provisioner = home.start_provisioner();
-    until("the provisioner listens", || async { home.data().join("run/provisioner.sock").exists() }).await;
+    eventually("the provisioner listens", async || home.data().join("run/provisioner.sock").exists()).await;
     let _platform = home.start_platform();
 
     let address = (Ipv4Addr::from(u32::from(home.subnet) + 16), 8080).into();
-    until("the platform takes commands", || async { home.data().join("run/control.sock").exists() }).await;
+    eventually("the platform takes commands", async || home.data().join("run/control.sock").exists()).await;
     home.berth(&["instance", "wake", "alice"]);
     assert_eq!(ask_at(address, "healthz").await, "ok");
     home.berth(&["instance", "sleep", "alice", "--stop"]);
@@ -52,7 +60,7 @@ async fn somebody_else_on_this_host_is_not_let_in() {
     home.give_away();
     let _provisioner = home.start_provisioner();
     let socket = home.data().join("run/provisioner.sock");
-    until("the provisioner listens", || async { socket.exists() }).await;
+    eventually("the provisioner listens", async || socket.exists()).await;
     // Even when its file lets everybody connect: the kernel says who it is.
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o777)).unwrap();
     let doctor = |uid: u32, gid: u32| {
@@ -82,7 +90,7 @@ async fn a_provisioner_whose_volumes_the_platforms_user_could_replace_does_not_s
 
 const SOCKET: [&str; 6] = ["-sf", "--max-time", "5", "--unix-socket", "/var/run/docker.sock", "http://docker/_ping"];
 
-/// A data directory and copies of the binaries where nobody can reach them.
+/// A data directory and copies of the binaries that the user `nobody` can read.
 struct Home {
     folder: PathBuf,
     program: PathBuf,
@@ -137,13 +145,13 @@ impl Home {
         ]
     }
 
-    /// As nobody, with our settings and no other group.
+    /// As the user `nobody`, with our settings and no other group.
     fn plain(&self, mut command: Command) -> Command {
         command.envs(self.settings()).uid(USER).gid(USER).stdin(Stdio::null());
         command
     }
 
-    /// As root; its socket is for the group of nobody.
+    /// As root; its socket is for the group of the user `nobody`.
     fn start_provisioner(&self) -> Running {
         Running(self.plain(Command::new(&self.provisioner)).uid(0).spawn().unwrap())
     }
@@ -168,7 +176,7 @@ impl Drop for Home {
     }
 }
 
-/// A process that ends with the story.
+/// A process that ends with the test.
 struct Running(Child);
 
 impl Drop for Running {

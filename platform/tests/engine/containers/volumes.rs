@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use berth::config::{ContainerConfig, DiskLimit};
-use berth::containers::{ContainerSpec, ContainerState, HostError};
+use berth_containers::{ContainerSpec, ContainerState, HostError};
 
-use berth_testing::container_hosts::{BARE, ContainerHosts, WITH_HOME, ask, config, docker, docker_cli, name, until};
+use berth_testing::container_hosts::{BARE, ContainerHosts, WITH_HOME, ask, config, docker, docker_cli, name};
+use berth_testing::wait::eventually;
 
 fn bounded(config: &mut ContainerConfig) {
     config.disk_limit = DiskLimit::Image;
@@ -51,14 +52,14 @@ async fn a_device_is_taken_only_while_its_instance_is_awake() {
     let (file, link) = (file(&bench, &spec), file(&bench, &spec).with_extension("dev"));
     bench.host.ensure_volume(spec.instance, &spec.size).await.unwrap();
     bench.host.create(&spec).await.unwrap();
-    until("making it is over", || async { !is_attached(&file) && !link.exists() }).await;
+    eventually("making it is over", async || !is_attached(&file) && !link.exists()).await;
     for _ in 0..2 {
         bench.host.start(spec.instance).await.unwrap();
         assert!(is_attached(&file));
-        until("the link has gone", || async { std::fs::symlink_metadata(&link).is_err() }).await;
+        eventually("the link has gone", async || std::fs::symlink_metadata(&link).is_err()).await;
         assert_eq!(ask(&spec, "write/home/berth/note").await, "written");
         bench.host.stop(spec.instance).await.unwrap();
-        until("the device has gone", || async { !is_attached(&file) }).await;
+        eventually("the device has gone", async || !is_attached(&file)).await;
     }
     // Nothing of a stopped instance can be started around us on a device that is another's by now.
     let started = Command::new("docker").args(["start", &name(&spec)]).output().unwrap();
@@ -66,7 +67,7 @@ async fn a_device_is_taken_only_while_its_instance_is_awake() {
     bench.host.start(spec.instance).await.unwrap();
     assert_eq!(ask(&spec, "read/home/berth/note").await, "written");
     bench.host.remove_container(spec.instance).await.unwrap();
-    until("the device has gone with the container", || async { !is_attached(&file) }).await;
+    eventually("the device has gone with the container", async || !is_attached(&file)).await;
 }
 
 #[tokio::test]
@@ -135,13 +136,13 @@ async fn a_broken_file_system_is_repaired_before_it_is_used() {
     assert_eq!(ask(&spec, "write/home/berth/note").await, "written");
     bench.host.stop(spec.instance).await.unwrap();
     let file = file(&bench, &spec);
-    until("the device has gone", || async { !is_attached(&file) }).await;
+    eventually("the device has gone", async || !is_attached(&file)).await;
     let mark = ["-w", "-R", "set_super_value state 2", file.to_str().unwrap()];
     assert!(Command::new("debugfs").args(mark).output().unwrap().status.success());
     bench.host.start(spec.instance).await.unwrap();
     assert_eq!(ask(&spec, "read/home/berth/note").await, "written");
     bench.host.stop(spec.instance).await.unwrap();
-    until("the device has gone", || async { !is_attached(&file) }).await;
+    eventually("the device has gone", async || !is_attached(&file)).await;
     let told = Command::new("dumpe2fs").args(["-h", file.to_str().unwrap()]).output().unwrap();
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
     assert!(told.lines().any(|line| line.starts_with("Filesystem state") && line.ends_with("clean")), "{told}");
@@ -152,7 +153,7 @@ async fn a_file_that_is_no_file_system_is_refused_with_a_sentence() {
     let bench = ContainerHosts::engine_with(bounded).await;
     let spec = bench.running().await;
     bench.host.stop(spec.instance).await.unwrap();
-    until("the device has gone", || async { !is_attached(&file(&bench, &spec)) }).await;
+    eventually("the device has gone", async || !is_attached(&file(&bench, &spec))).await;
     std::fs::write(file(&bench, &spec), vec![0; 64 << 20]).unwrap();
     let refused = bench.host.start(spec.instance).await;
     assert!(matches!(&refused, Err(HostError::Failed(why)) if why.contains("restore it")), "{refused:?}");
@@ -166,7 +167,7 @@ async fn a_volume_whose_file_is_missing_does_not_start_and_gets_no_other() {
     assert_eq!(ask(&spec, "write/home/berth/note").await, "written");
     bench.host.stop(spec.instance).await.unwrap();
     let file = file(&bench, &spec);
-    until("the device has gone", || async { !is_attached(&file) }).await;
+    eventually("the device has gone", async || !is_attached(&file)).await;
     let aside = file.with_extension("aside");
     std::fs::rename(&file, &aside).unwrap();
     let mut anew = spec.clone();
@@ -209,7 +210,7 @@ async fn a_link_to_the_device_of_another_tenant_is_not_mounted() {
     assert_eq!(ask(&bob, "write/home/berth/of-bob").await, "written");
     for spec in [&alice, &bob] {
         bench.host.stop(spec.instance).await.unwrap();
-        until("the device has gone", || async { !is_attached(&file(&bench, spec)) }).await;
+        eventually("the device has gone", async || !is_attached(&file(&bench, spec))).await;
     }
     let bobs = OtherDevice::of(&file(&bench, &bob));
     let link = file(&bench, &alice).with_extension("dev");
@@ -219,7 +220,7 @@ async fn a_link_to_the_device_of_another_tenant_is_not_mounted() {
 
     // Left over from a provisioner that was killed: its next start removes it, before anybody starts the container.
     bench.host.stop(alice.instance).await.unwrap();
-    until("the device has gone", || async { !is_attached(&file(&bench, &alice)) }).await;
+    eventually("the device has gone", async || !is_attached(&file(&bench, &alice))).await;
     std::os::unix::fs::symlink(&bobs.0, &link).unwrap();
     let mut settings = config(bench.dir.path());
     bounded(&mut settings);
@@ -234,7 +235,7 @@ async fn files_that_moved_to_another_folder_are_mounted_from_there_alone() {
     assert_eq!(ask(&alice, "write/home/berth/note").await, "written");
     assert_eq!(ask(&bob, "write/home/berth/note").await, "written");
     before.host.stop(alice.instance).await.unwrap();
-    until("the device has gone", || async { !is_attached(&file(&before, &alice)) }).await;
+    eventually("the device has gone", async || !is_attached(&file(&before, &alice))).await;
 
     // Bob's is mounted while it moves.
     let (old, new) = (before.dir.path().join("volumes"), before.dir.path().join("moved"));

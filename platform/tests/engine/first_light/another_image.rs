@@ -1,5 +1,5 @@
-//! Any image that keeps the instance contract will do: another program, made by somebody else, on the same files; and back
-//! to it from one that does not start.
+//! Any image that keeps the instance contract will do: another program, made by somebody else, on the same files; and
+//! back to it from one that does not start.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! The main job, end to end on real parts: a real browser, Caddy's certificate, a real container, real bytes through the
-//! quota proxy. One platform, one story, because the parts take a while to start.
+//! The main job, end to end on real parts: a real browser, Caddy's certificate, a real container, real bytes through
+//! the quota proxy. One platform and one test, because the parts take a while to start.
 
 mod another_image;
 
@@ -180,7 +180,7 @@ async fn the_admin_needs_a_code_as_well(stack: &DeployedStack, admin: &ChromiumU
     admin.goto(&stack.origin("app")).await;
     admin.log_out().await;
     admin.log_in(&format!("{}/log-in/code", stack.origin("app"))).await;
-    let clock = berth::clock::Clock::system();
+    let clock = berth_ground::clock::Clock::system();
     let codes = admin.codes.as_ref().unwrap();
     admin.type_into("#code", &codes.wrong_code(&clock)).await;
     admin.click("main form button").await;
@@ -193,6 +193,7 @@ async fn the_admin_needs_a_code_as_well(stack: &DeployedStack, admin: &ChromiumU
             }
             admin.type_into("#code", &codes.code(&clock)).await;
             admin.click("main form button").await;
+            // Real time: a refused code shows the same page again, so no change of the page could be awaited.
             tokio::time::sleep(std::time::Duration::from_secs(2)).await;
             !admin.url().await.contains("/log-in/code")
         })
@@ -216,6 +217,7 @@ async fn killed_in_the_middle_it_converges(stack: &DeployedStack, alice: &Chromi
     stack.berth(&["instance", "sleep", "alice", "--stop"]);
     std::thread::scope(|scope| {
         scope.spawn(|| stack.try_berth(&["instance", "wake", "alice"]));
+        // Real time: the kill is to hit the command at some moment of its wake.
         std::thread::sleep(std::time::Duration::from_millis(60));
         stack.kill("platform");
         stack.kill("provisioner");

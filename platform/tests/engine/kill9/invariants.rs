@@ -1,4 +1,4 @@
-//! What must be true after every night, asked of the Engine and of the database, not of Berth.
+//! The invariants after every kill, checked in the Engine and in the database, not through Berth.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,8 @@ pub struct Row {
     failure: Option<String>,
 }
 
-/// Both worlds at one moment.
-pub struct Worlds {
+/// The state of the Engine and of the database at one moment.
+pub struct Snapshot {
     pub rows: BTreeMap<String, Row>,
     accounts: i64,
     money: Money,
@@ -37,9 +37,9 @@ struct Money {
     receipts: i64,
 }
 
-impl Worlds {
-    /// `Err` when either changes while it is looked at.
-    pub async fn look(ledger: &Db) -> anyhow::Result<Self> {
+impl Snapshot {
+    /// `Err` when either changes while it is read.
+    pub async fn take(ledger: &Db) -> anyhow::Result<Self> {
         let (rows, accounts, money) =
             (rows(ledger).await?, number(ledger, "SELECT count(*) FROM accounts").await?, money(ledger).await?);
         let label = format!("label=berth.installation={NETWORK}");
@@ -53,9 +53,9 @@ impl Worlds {
         Ok(Self { rows, accounts, money, containers, volumes: volumes.lines().map(str::to_owned).collect(), networks })
     }
 
-    /// Everything that is not as it must be once all is at rest.
-    pub fn broken(&self) -> Vec<String> {
-        let mut broken = Vec::new();
+    /// A sentence for each invariant that does not hold once every instance is at rest.
+    pub fn violations(&self) -> Vec<String> {
+        let mut violations = Vec::new();
         let by_id: BTreeMap<&str, (&String, &Row)> =
             self.rows.iter().map(|(h, row)| (row.id.as_str(), (h, row))).collect();
         let mut there: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
@@ -65,50 +65,50 @@ impl Worlds {
             let id = labels["berth.instance"].as_str().unwrap_or_default();
             there.entry(id).or_default().push(container);
             match by_id.get(id) {
-                None => broken.push(format!("an orphan: container {}", container["Name"])),
+                None => violations.push(format!("an orphan: container {}", container["Name"])),
                 Some((handle, row)) if labels["berth.token-hash"].as_str() != Some(&row.token_hash) => {
-                    broken.push(format!("{handle}'s container holds another token than the ledger"));
+                    violations.push(format!("{handle}'s container holds another token than the ledger"));
                 }
                 Some(_) => {}
             }
             let address = &container["NetworkSettings"]["Networks"][format!("{NETWORK}0")]["IPAddress"];
             if container["State"]["Running"] == true && !addresses.insert(address.to_string()) {
-                broken.push(format!("two containers have the address {address}"));
+                violations.push(format!("two containers have the address {address}"));
             }
         }
         for (handle, row) in &self.rows {
             let ours = there.get(row.id.as_str()).map_or(&[][..], Vec::as_slice);
             if ours.len() > 1 {
-                broken.push(format!("{handle} has {} containers", ours.len()));
+                violations.push(format!("{handle} has {} containers", ours.len()));
             }
-            let real =
+            let actual =
                 ours.first().map_or("none", |container| container["State"]["Status"].as_str().unwrap_or_default());
-            if !agrees(&row.fact, real) {
-                broken.push(format!(
-                    "{handle} is {} in the ledger and {real} in the Engine ({:?})",
+            if !agrees(&row.fact, actual) {
+                violations.push(format!(
+                    "{handle} is {} in the ledger and {actual} in the Engine ({:?})",
                     row.fact, row.failure
                 ));
             }
-            if !fulfils(&row.wish, real) {
-                broken.push(format!("{handle} was wished {} and is {real}", row.wish));
+            if !fulfils(&row.wish, actual) {
+                violations.push(format!("{handle} was wished {} and is {actual}", row.wish));
             }
         }
         for volume in &self.volumes {
             if !by_id.contains_key(volume.trim_start_matches(&format!("{NETWORK}-"))) {
-                broken.push(format!("an orphan: volume {volume}"));
+                violations.push(format!("an orphan: volume {volume}"));
             }
         }
         if self.accounts != i64::try_from(self.rows.len()).unwrap() {
-            broken.push(format!("{} accounts have {} instances", self.accounts, self.rows.len()));
+            violations.push(format!("{} accounts have {} instances", self.accounts, self.rows.len()));
         }
         if self.networks != 1 {
-            broken.push(format!("{} bridges instead of one", self.networks));
+            violations.push(format!("{} bridges instead of one", self.networks));
         }
         let money = &self.money;
         if money.spent != money.receipts || money.days != money.receipts {
-            broken.push(format!("the money does not add up: {money:?}"));
+            violations.push(format!("the money does not add up: {money:?}"));
         }
-        broken
+        violations
     }
 
     pub fn has_volume(&self, handle: &str) -> bool {
@@ -116,22 +116,22 @@ impl Worlds {
     }
 }
 
-/// Whether a fact at rest and what the Engine says are the same.
-fn agrees(fact: &str, real: &str) -> bool {
+/// Whether a fact at rest agrees with the state in the Engine.
+fn agrees(fact: &str, actual: &str) -> bool {
     match fact {
-        "awake" => real == "running",
-        "frozen" => real == "paused",
-        "stopped" => matches!(real, "exited" | "created"),
-        "absent" | "removed" => real == "none",
+        "awake" => actual == "running",
+        "frozen" => actual == "paused",
+        "stopped" => matches!(actual, "exited" | "created"),
+        "absent" | "removed" => actual == "none",
         _ => false,
     }
 }
 
-fn fulfils(wish: &str, real: &str) -> bool {
+fn fulfils(wish: &str, actual: &str) -> bool {
     match wish {
-        "frozen" => real != "running",
-        "stopped" | "suspended" => matches!(real, "exited" | "created" | "none"),
-        "removed" => real == "none",
+        "frozen" => actual != "running",
+        "stopped" | "suspended" => matches!(actual, "exited" | "created" | "none"),
+        "removed" => actual == "none",
         _ => true,
     }
 }
@@ -152,7 +152,7 @@ async fn rows(ledger: &Db) -> anyhow::Result<BTreeMap<String, Row>> {
         .collect()
 }
 
-/// What the ledger says of somebody's instance.
+/// The fact of an instance in the database; empty when there is no row.
 pub async fn fact(ledger: &Db, handle: &str) -> anyhow::Result<String> {
     Ok(rows(ledger).await?.remove(handle).map(|row| row.fact).unwrap_or_default())
 }

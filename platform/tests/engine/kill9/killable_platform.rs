@@ -1,5 +1,5 @@
-//! The real processes, each of which can be killed: a provisioner that reaches the Engine through one relay, and a platform
-//! that reaches the provisioner through another.
+//! A platform and a provisioner as real processes that can be killed, with a fault-injecting proxy before the
+//! provisioner and one before the Engine.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,15 +12,16 @@ use tokio_util::sync::CancellationToken;
 use berth_testing::fault_proxy::FaultProxy;
 use berth_testing::provisioner::provisioner_binary;
 use berth_testing::tenant_image;
+use berth_testing::wait::Wait;
 
-pub const NETWORK: &str = "nights";
-pub const IMAGE: &str = "nights-tenant:1";
+pub const NETWORK: &str = "kill9";
+pub const IMAGE: &str = "kill9-tenant:1";
 pub const ENGINE: &str = "/var/run/docker.sock";
 const LISTEN: &str = "127.0.0.1:9710";
 const INTERNAL: &str = "127.0.0.1:9711";
 const SETTINGS: [(&str, &str); 11] = [
     ("BERTH_DOMAIN", "example.com"),
-    ("BERTH_SECRET", "a secret for bad nights, 32 characters and more"),
+    ("BERTH_SECRET", "a secret for kill tests, 32 characters and more"),
     ("BERTH_LISTEN", LISTEN),
     ("BERTH_INTERNAL_LISTEN", INTERNAL),
     ("BERTH_QUOTA_PORT", "9712"),
@@ -34,14 +35,14 @@ const SETTINGS: [(&str, &str); 11] = [
 /// How long a process may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Which of the two processes.
+/// One of the two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Platform,
     Provisioner,
 }
 
-/// Everything, as it stands through the nights.
+/// Both processes, their proxies, and the data that survives a kill.
 pub struct KillablePlatform {
     pub engine: FaultProxy,
     pub provisioner: FaultProxy,
@@ -53,7 +54,7 @@ pub struct KillablePlatform {
 
 impl KillablePlatform {
     pub async fn open() -> Self {
-        let alone = std::fs::File::create(std::env::temp_dir().join("berth-nights-test.lock")).unwrap();
+        let alone = std::fs::File::create(std::env::temp_dir().join("berth-kill9-test.lock")).unwrap();
         alone.lock().unwrap();
         tenant_image::sweep(ENGINE.as_ref(), NETWORK, IMAGE);
         tenant_image::make_image(IMAGE, ENGINE.as_ref());
@@ -67,7 +68,7 @@ impl KillablePlatform {
             &folder.path().join("provisioner/run/provisioner.sock"),
         );
         let demo = CancellationToken::new();
-        tokio::spawn(berth::demo::serve("127.0.0.1:9713".parse().unwrap(), demo.clone()));
+        tokio::spawn(berth_demo::serve("127.0.0.1:9713".parse().unwrap(), demo.clone()));
         let mut platform = Self { engine, provisioner, processes: [None, None], folder, demo, _alone: alone };
         platform.start().await;
         platform
@@ -110,11 +111,11 @@ impl KillablePlatform {
         self.until("the platform answers", is_healthy).await;
     }
 
-    /// Starts whatever does not run.
+    /// Starts the processes that do not run, and does not wait for them.
     pub fn begin_to_start(&mut self) {
         if self.processes[Part::Provisioner as usize].is_none() {
             let _ = std::fs::remove_file(self.data("provisioner").join("run/provisioner.sock"));
-            // In a world of mounts of its own, where the Engine's socket is the relay's.
+            // In a mount namespace of its own, in which the proxy's socket replaces the Engine's.
             let mut command = Command::new("unshare");
             command.args(["--mount", "--propagation", "private", "sh", "-c"]);
             command.args(["mount --bind \"$1\" /var/run/docker.sock && exec \"$2\"", "sh"]);
@@ -142,12 +143,7 @@ impl KillablePlatform {
     }
 
     async fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
-            while !holds() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        assert!(waited.await.is_ok(), "waited in vain until {what}");
+        Wait::within(PATIENCE).every(Duration::from_millis(20)).until(what, async || holds()).await;
     }
 
     fn data(&self, part: &str) -> PathBuf {
@@ -159,7 +155,7 @@ impl KillablePlatform {
     }
 }
 
-/// It listens before it has looked at everything; only then it answers.
+/// Whether the health check succeeds: the platform listens before it is ready to answer.
 fn is_healthy() -> bool {
     use std::io::{Read as _, Write as _};
     let Ok(mut stream) = std::net::TcpStream::connect(INTERNAL) else { return false };

@@ -1,33 +1,34 @@
-//! R2: the platform and the provisioner are killed, again and again, at every point where one asks another for something,
-//! while people sign up, wake, sleep, stop, call models and are removed. Each morning everything is as it was promised.
+//! The platform and the provisioner are killed, again and again, at every call from one process to another, while
+//! people sign up, wake, sleep, stop, call models and are removed. After each restart every acknowledged change holds.
 
+mod http_browser;
 mod invariants;
 mod killable_platform;
-mod person;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use berth::app::App;
-use berth::clock::Clock;
-use berth::containers::remote::RemoteHost;
 use berth::control_socket;
 use berth::db::Db;
-use berth::error::Error;
-use berth::handle::Handle;
 use berth::instances::{Cause, Wish};
+use berth_containers::remote::RemoteHost;
+use berth_ground::clock::Clock;
+use berth_ground::error::Error;
+use berth_ground::handle::Handle;
 
-use self::invariants::Worlds;
+use self::http_browser::HttpBrowser;
+use self::invariants::Snapshot;
 use self::killable_platform::{KillablePlatform, Part};
-use self::person::Person;
-use berth_testing::fault_proxy::{Deed, Hold, Moment};
+use berth_testing::fault_proxy::{Deed, FaultGate, FaultTiming};
 use berth_testing::soak::SoakTest;
 use berth_testing::tenant_image;
+use berth_testing::wait::Wait;
 
-/// Everything the provisioner asks of the Engine while instances come and go.
-const OF_THE_ENGINE: [&str; 13] = [
+/// The provisioner's requests to the Engine while instances come and go.
+const ENGINE_REQUESTS: [&str; 13] = [
     "container.create",
     "container.inspect",
     "container.start",
@@ -42,8 +43,8 @@ const OF_THE_ENGINE: [&str; 13] = [
     "volumes.list",
     "events",
 ];
-/// Everything the platform asks of the provisioner.
-const OF_THE_PROVISIONER: [&str; 11] = [
+/// The platform's requests to the provisioner.
+const PROVISIONER_REQUESTS: [&str; 11] = [
     "ensure_networks",
     "ensure_volume",
     "create",
@@ -56,31 +57,32 @@ const OF_THE_PROVISIONER: [&str; 11] = [
     "list",
     "events",
 ];
-/// What the platform says when it starts, and then seldom.
-const SAID_AT_THE_START: [&str; 5] = ["ensure_networks", "events", "list", "containers.list", "volumes.list"];
-/// People who sign up in all; then the nights go on among those.
-const MOST: usize = 60;
-/// How long a point is waited for; who is to be killed there is killed anyway.
-const UNTIL_MET: Duration = Duration::from_secs(6);
-/// R2: after a restart everything is as it must be within this.
-const CONVERGED: Duration = Duration::from_secs(60);
+/// Requests that the platform makes when it starts, and seldom later.
+const REQUESTS_AT_START: [&str; 5] = ["ensure_networks", "events", "list", "containers.list", "volumes.list"];
+/// The number of people after which no more sign up.
+const MOST_PEOPLE: usize = 60;
+/// How long to wait for the injection point to be reached; the processes are killed in any case.
+const POINT_TIMEOUT: Duration = Duration::from_secs(6);
+/// After a restart every invariant holds within this time.
+const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What was promised to somebody: any of these wishes may be in the ledger.
+/// The browser of a person, and the state that the platform must have for them.
 struct PersonRecord {
-    person: Person,
-    may_wish: BTreeSet<&'static str>,
-    /// What the file in their volume adds up to; `None`: they have not come that far.
-    sum: Option<String>,
+    browser: HttpBrowser,
+    /// The wish in the database is one of these; several after a request without an answer.
+    possible_wishes: BTreeSet<&'static str>,
+    /// Checksum of the file in their volume; `None` before the file is written.
+    checksum: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Point {
-    Engine(&'static str, Moment),
-    Provisioner(&'static str, Moment),
+    Engine(&'static str, FaultTiming),
+    Provisioner(&'static str, FaultTiming),
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nights_in_which_everything_is_killed_end_in_the_morning_as_promised() {
+async fn after_kills_at_any_point_every_acknowledged_change_holds() {
     let mut long = SoakTest::story("kill9");
     let rounds = long.count(6, 200);
     let mut platform = KillablePlatform::open().await;
@@ -89,7 +91,7 @@ async fn nights_in_which_everything_is_killed_end_in_the_morning_as_promised() {
     for _ in Act::ALL {
         sign_up(&platform, &mut records).await;
     }
-    morning(&platform, &ledger, &mut records).await;
+    until_converged(&platform, &ledger, &mut records).await;
 
     let (mut points, mut met) = (Vec::new(), BTreeSet::new());
     for round in 1..=rounds {
@@ -98,12 +100,12 @@ async fn nights_in_which_everything_is_killed_end_in_the_morning_as_promised() {
             long.shuffle(&mut points);
         }
         let point = points.pop().unwrap();
-        let (hit, killed) = night(&mut platform, &ledger, &mut long, point, &mut records).await;
+        let (hit, killed) = kill_round(&mut platform, &ledger, &mut long, point, &mut records).await;
         if hit {
             met.insert(format!("{point:?}"));
         }
         platform.start().await;
-        morning(&platform, &ledger, &mut records).await;
+        until_converged(&platform, &ledger, &mut records).await;
         long.say(&format!(
             "{round}/{rounds}: {point:?} {}, killed {killed:?}; {} points met, {} people",
             if hit { "met" } else { "not met" },
@@ -111,89 +113,91 @@ async fn nights_in_which_everything_is_killed_end_in_the_morning_as_promised() {
             records.len()
         ));
     }
-    everybody_has_their_files(&platform, &mut records).await;
+    assert_every_file_is_whole(&platform, &mut records).await;
     assert!(!long.is_whole() || met.len() >= 30, "only {} points were met", met.len());
     long.say(&format!(
-        "{rounds} nights, {} different points met: 0 orphans, 0 lost changes, 0 doubles, every file whole",
+        "{rounds} rounds, {} different points met: 0 orphans, 0 lost changes, 0 duplicates, every file whole",
         met.len()
     ));
 }
 
-/// One night: a trap at `point`, people who want everything at once, and whoever walks into it is killed.
-async fn night(
+/// One round: a hold at `point`, concurrent requests by several people, and a kill once a request is held there.
+/// Returns whether the point was reached, and the processes that were killed.
+async fn kill_round(
     platform: &mut KillablePlatform,
     ledger: &Db,
     long: &mut SoakTest,
     point: Point,
     records: &mut BTreeMap<String, PersonRecord>,
 ) -> (bool, Vec<Part>) {
-    let people = evening(platform, ledger, long, records).await;
+    let people = prepare(platform, ledger, long, records).await;
     if long.below(2) == 0 {
-        // Whoever starts tonight is upgraded on the way.
+        // Instances that start in this round are upgraded as well.
         tenant_image::make_image(killable_platform::IMAGE, killable_platform::ENGINE.as_ref());
     }
-    let hold = Hold::default();
-    let (relay, name, moment) = match point {
+    let hold = FaultGate::default();
+    let (proxy, name, moment) = match point {
         Point::Engine(name, moment) => (&platform.engine, name, moment),
         Point::Provisioner(name, moment) => (&platform.provisioner, name, moment),
     };
-    relay.points.once(name, moment, Deed::Hold(hold.clone()));
-    if SAID_AT_THE_START.contains(&name) {
+    proxy.points.once(name, moment, Deed::Hold(hold.clone()));
+    if REQUESTS_AT_START.contains(&name) {
         platform.kill(Part::Platform);
         platform.begin_to_start();
     }
     let config = platform.config();
     let acts = people.into_iter().map(|(handle, act)| {
-        let person = records[&handle].person.clone();
+        let browser = records[&handle].browser.clone();
         let (config, pause) = (config.clone(), Duration::from_millis(long.below(400) as u64));
         async move {
+            // Real time: the acts reach the platform at random moments before the kill.
             tokio::time::sleep(pause).await;
-            act.done_by(person, &handle, &config).await
+            act.done_by(browser, &handle, &config).await
         }
     });
     let acts = tokio::spawn(futures_util::future::join_all(acts.collect::<Vec<_>>()));
-    // Only who is new gets a volume.
+    // Only a new instance gets a volume.
     let comes = name.contains("volume") || long.below(4) == 0;
-    let newcomer = (comes && records.len() < MOST).then(|| Person::new(next_handle(), platform.address()));
-    let arrival = newcomer.map(|mut person| {
+    let newcomer = (comes && records.len() < MOST_PEOPLE).then(|| HttpBrowser::new(next_handle(), platform.address()));
+    let arrival = newcomer.map(|mut browser| {
         tokio::spawn(async move {
-            let done = person.sign_up().await;
-            (person, done)
+            let done = browser.sign_up().await;
+            (browser, done)
         })
     });
-    let met = hold.is_met_within(UNTIL_MET).await;
+    let met = hold.is_met_within(POINT_TIMEOUT).await;
     let killed =
         long.pick(&[&[Part::Platform][..], &[Part::Provisioner], &[Part::Platform, Part::Provisioner]]).to_vec();
     for part in &killed {
         platform.kill(*part);
     }
-    // What was on its way arrives after the death of whoever sent it.
+    // The request in flight reaches its receiver after its sender has died.
     hold.release();
     platform.engine.points.clear();
     platform.provisioner.points.clear();
-    // Nobody can wait for an answer of a dead platform; of a live one whose provisioner is dead, some wait for its return.
+    // Clients of a dead platform fail at once; clients of a live platform wait until the provisioner is back.
     if !killed.contains(&Part::Platform) {
         platform.start().await;
     }
-    for (handle, may_wish) in acts.await.unwrap() {
+    for (handle, possible_wishes) in acts.await.unwrap() {
         let record = records.get_mut(&handle).unwrap();
-        match may_wish {
-            Promise::Nothing => {}
-            Promise::Kept(wish) => record.may_wish = BTreeSet::from([wish]),
-            Promise::Unknown(wish) => drop(record.may_wish.insert(wish)),
+        match possible_wishes {
+            WishAnswer::Rejected => {}
+            WishAnswer::Acknowledged(wish) => record.possible_wishes = BTreeSet::from([wish]),
+            WishAnswer::Unknown(wish) => drop(record.possible_wishes.insert(wish)),
         }
     }
     if let Some(arrival) = arrival {
-        let (person, done) = arrival.await.unwrap();
+        let (browser, done) = arrival.await.unwrap();
         if done.is_ok() {
-            arrive(records, person);
+            remember(records, browser);
         }
     }
     (met, killed)
 }
 
-/// Brings as many people as there are acts to where each act has something to do.
-async fn evening(
+/// Brings one instance for each act to the state in which that act has an effect.
+async fn prepare(
     platform: &KillablePlatform,
     ledger: &Db,
     long: &mut SoakTest,
@@ -212,11 +216,11 @@ async fn evening(
         };
         let config = &config;
         async move {
-            // What does not run cannot be frozen.
-            operator(config, handle, Asked::Wake).await?;
+            // Only a running container can be frozen.
+            operator(config, handle, OperatorCommand::Wake).await?;
             if let Some(how) = sleep {
                 until_fact(ledger, handle, "awake").await;
-                operator(config, handle, Asked::Sleep(how)).await?;
+                operator(config, handle, OperatorCommand::Sleep(how)).await?;
             }
             until_fact(ledger, handle, act.begins_from()).await;
             anyhow::Ok(())
@@ -225,26 +229,23 @@ async fn evening(
     futures_util::future::try_join_all(told).await.unwrap();
     for (handle, act) in &people {
         let wish = if act.begins_from() == "awake" { "available" } else { act.begins_from() };
-        records.get_mut(handle).unwrap().may_wish = BTreeSet::from([wish]);
+        records.get_mut(handle).unwrap().possible_wishes = BTreeSet::from([wish]);
     }
     people
 }
 
 async fn until_fact(ledger: &Db, handle: &str, fact: &str) {
-    let came = tokio::time::timeout(CONVERGED, async {
-        while invariants::fact(ledger, handle).await.unwrap() != fact {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    assert!(came.await.is_ok(), "{handle} does not become {fact}");
+    let wait = Wait::within(CONVERGENCE_TIMEOUT).every(Duration::from_millis(50));
+    let has_come = async || invariants::fact(ledger, handle).await.unwrap() == fact;
+    wait.until(&format!("{handle} is {fact}"), has_come).await;
 }
 
-/// What became of a wish.
-enum Promise {
-    Nothing,
-    /// It was said that it is noted.
-    Kept(&'static str),
-    /// Nobody knows.
+/// The answer to a wish.
+enum WishAnswer {
+    Rejected,
+    /// The platform acknowledged it.
+    Acknowledged(&'static str),
+    /// No answer arrived: the wish may have been written.
     Unknown(&'static str),
 }
 
@@ -264,7 +265,7 @@ impl Act {
     const ALL: [Self; 8] =
         [Self::Visit, Self::Freeze, Self::Wake, Self::Call, Self::Stop, Self::Remove, Self::WakeRemoved, Self::Upgrade];
 
-    /// What an instance must be for the act to have an effect.
+    /// The fact in which the act has an effect.
     fn begins_from(self) -> &'static str {
         match self {
             Self::Visit => "frozen",
@@ -274,57 +275,62 @@ impl Act {
         }
     }
 
-    async fn done_by(self, mut person: Person, handle: &str, config: &berth::config::Config) -> (String, Promise) {
-        let promise = match self {
-            // A visit is no promise: it writes nothing when the instance is available, and something when it is not.
+    async fn done_by(
+        self,
+        mut browser: HttpBrowser,
+        handle: &str,
+        config: &berth::config::Config,
+    ) -> (String, WishAnswer) {
+        let answer = match self {
+            // A visit acknowledges nothing: it writes a wish only when the instance is not available already.
             Self::Visit => {
-                let _ = person.visit("/count").await;
-                Promise::Unknown("available")
+                let _ = browser.visit("/count").await;
+                WishAnswer::Unknown("available")
             }
             Self::Call => {
-                let _ = person.visit("/call").await;
-                Promise::Unknown("available")
+                let _ = browser.visit("/call").await;
+                WishAnswer::Unknown("available")
             }
-            Self::Freeze => promise("frozen", person.wish("sleep").await),
-            Self::Wake => promise("available", person.wish("wake").await),
-            Self::Stop => promise("stopped", operator(config, handle, Asked::Sleep(Wish::Stopped)).await),
-            Self::Remove => promise("removed", operator(config, handle, Asked::Sleep(Wish::Removed)).await),
-            Self::WakeRemoved => promise("available", operator(config, handle, Asked::Wake).await),
-            Self::Upgrade => promise("available", operator(config, handle, Asked::Upgrade).await),
+            Self::Freeze => answer_of("frozen", browser.wish("sleep").await),
+            Self::Wake => answer_of("available", browser.wish("wake").await),
+            Self::Stop => answer_of("stopped", operator(config, handle, OperatorCommand::Sleep(Wish::Stopped)).await),
+            Self::Remove => answer_of("removed", operator(config, handle, OperatorCommand::Sleep(Wish::Removed)).await),
+            Self::WakeRemoved => answer_of("available", operator(config, handle, OperatorCommand::Wake).await),
+            Self::Upgrade => answer_of("available", operator(config, handle, OperatorCommand::Upgrade).await),
         };
-        (handle.to_owned(), promise)
+        (handle.to_owned(), answer)
     }
 }
 
-fn promise(wish: &'static str, outcome: anyhow::Result<bool>) -> Promise {
+fn answer_of(wish: &'static str, outcome: anyhow::Result<bool>) -> WishAnswer {
     match outcome {
-        Ok(true) => Promise::Kept(wish),
-        Ok(false) => Promise::Nothing,
-        Err(_) => Promise::Unknown(wish),
+        Ok(true) => WishAnswer::Acknowledged(wish),
+        Ok(false) => WishAnswer::Rejected,
+        Err(_) => WishAnswer::Unknown(wish),
     }
 }
 
-/// What an operator may ask for.
+/// A command of the operator.
 #[derive(Clone, Copy)]
-enum Asked {
+enum OperatorCommand {
     Wake,
     Sleep(Wish),
     Upgrade,
 }
 
-/// An operator's command: whether the wish was noted. `Err`: nobody knows.
-async fn operator(config: &berth::config::Config, handle: &str, asked: Asked) -> anyhow::Result<bool> {
+/// Runs an operator's command; whether the wish was written. `Err`: unknown.
+async fn operator(config: &berth::config::Config, handle: &str, command: OperatorCommand) -> anyhow::Result<bool> {
     let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
     let app = App::open(config.clone(), Clock::system(), host).await?;
     let Some(instance) = app.instances.by_handle(&Handle::parse(handle)?) else { anyhow::bail!("no such instance") };
-    let noted = match asked {
-        Asked::Wake => app.instances.wake(&instance, Cause::OperatorAsked).await,
-        Asked::Sleep(how) => app.instances.sleep(&instance, how, Cause::OperatorAsked).await,
-        Asked::Upgrade => app.instances.upgrade(&instance).await,
+    let noted = match command {
+        OperatorCommand::Wake => app.instances.wake(&instance, Cause::OperatorAsked).await,
+        OperatorCommand::Sleep(how) => app.instances.sleep(&instance, how, Cause::OperatorAsked).await,
+        OperatorCommand::Upgrade => app.instances.upgrade(&instance).await,
     };
     match noted {
         Ok(()) => {
-            // Lost when nobody listens, and found in the database then.
+            // The nudge is lost when no platform runs; the next one finds the wish in the database.
             let _ = control_socket::nudge(&config.control_socket(), instance.id).await;
             Ok(true)
         }
@@ -333,92 +339,88 @@ async fn operator(config: &berth::config::Config, handle: &str, asked: Asked) ->
     }
 }
 
-/// Waits until both worlds are as they must be; then whoever is new moves in, and some look after their files.
-async fn morning(platform: &KillablePlatform, ledger: &Db, records: &mut BTreeMap<String, PersonRecord>) {
-    let broken = Mutex::new(Vec::new());
-    let converged = tokio::time::timeout(CONVERGED, async {
-        loop {
-            let now = match Worlds::look(ledger).await {
-                Ok(worlds) => [worlds.broken(), broken_promises(&worlds, records)].concat(),
-                Err(error) => vec![format!("{error:#}")],
-            };
-            if now.is_empty() {
-                return;
-            }
-            *broken.lock().unwrap() = now;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-    });
-    assert!(converged.await.is_ok(), "a minute later still: {:#?}", broken.lock().unwrap());
-    assert_eq!(platform.provisioner.points.said(""), 0, "everything that is said has a name");
-    for record in records.values_mut().filter(|record| record.sum.is_none()) {
-        move_in(record).await;
+/// Waits until the Engine and the database satisfy every invariant; then new people write their file.
+async fn until_converged(platform: &KillablePlatform, ledger: &Db, records: &mut BTreeMap<String, PersonRecord>) {
+    let mut violations = Vec::new();
+    let have_ended = async || {
+        violations = match Snapshot::take(ledger).await {
+            Ok(snapshot) => [snapshot.violations(), lost_changes(&snapshot, records)].concat(),
+            Err(error) => vec![format!("{error:#}")],
+        };
+        violations.is_empty()
+    };
+    let wait = Wait::within(CONVERGENCE_TIMEOUT).every(Duration::from_millis(300));
+    let converged = wait.succeeds(have_ended).await;
+    assert!(converged, "a minute later still: {violations:#?}");
+    assert_eq!(platform.provisioner.points.said(""), 0, "every request to the provisioner has a verb");
+    for record in records.values_mut().filter(|record| record.checksum.is_none()) {
+        write_file(record).await;
     }
 }
 
-fn broken_promises(worlds: &Worlds, records: &BTreeMap<String, PersonRecord>) -> Vec<String> {
-    let mut broken = Vec::new();
+fn lost_changes(snapshot: &Snapshot, records: &BTreeMap<String, PersonRecord>) -> Vec<String> {
+    let mut violations = Vec::new();
     for (handle, record) in records {
-        match worlds.rows.get(handle) {
-            None => broken.push(format!("{handle} signed up and is not there")),
-            Some(row) if !record.may_wish.contains(row.wish.as_str()) => {
-                broken.push(format!("{handle} is wished {} and was promised {:?}", row.wish, record.may_wish));
+        match snapshot.rows.get(handle) {
+            None => violations.push(format!("{handle} signed up and is not there")),
+            Some(row) if !record.possible_wishes.contains(row.wish.as_str()) => {
+                violations.push(format!(
+                    "{handle} is wished {} and should be wished one of {:?}",
+                    row.wish, record.possible_wishes
+                ));
             }
-            Some(_) if record.sum.is_some() && !worlds.has_volume(handle) => {
-                broken.push(format!("{handle}'s volume is gone"));
+            Some(_) if record.checksum.is_some() && !snapshot.has_volume(handle) => {
+                violations.push(format!("{handle}'s volume is gone"));
             }
             Some(_) => {}
         }
     }
-    broken
+    violations
 }
 
-/// Comes in for the first time and leaves a file.
-async fn move_in(record: &mut PersonRecord) {
-    let person = &mut record.person;
+/// Visits the instance for the first time and writes a file.
+async fn write_file(record: &mut PersonRecord) {
+    let browser = &mut record.browser;
     let seed = u32::from_le_bytes(Clock::system().random());
     let path = format!("/keep/256/{seed}/home/berth/keep");
-    let moved_in = until_asked(person, &path).await;
-    record.sum = Some(moved_in);
-    record.may_wish = BTreeSet::from(["available"]);
+    let checksum = until_answered(browser, &path).await;
+    record.checksum = Some(checksum);
+    record.possible_wishes = BTreeSet::from(["available"]);
 }
 
-/// At the end everybody looks after their files, also those whose container was taken away.
-async fn everybody_has_their_files(platform: &KillablePlatform, records: &mut BTreeMap<String, PersonRecord>) {
+/// Wakes every instance, including those without a container, and compares the file with its checksum.
+async fn assert_every_file_is_whole(platform: &KillablePlatform, records: &mut BTreeMap<String, PersonRecord>) {
     for (handle, record) in records {
-        operator(&platform.config(), handle, Asked::Wake).await.unwrap();
-        let sum = until_asked(&mut record.person, "/sum/home/berth/keep").await;
-        assert_eq!(Some(sum), record.sum, "{handle}'s file");
+        operator(&platform.config(), handle, OperatorCommand::Wake).await.unwrap();
+        let checksum = until_answered(&mut record.browser, "/sum/home/berth/keep").await;
+        assert_eq!(Some(checksum), record.checksum, "{handle}'s file");
     }
 }
 
-/// What the program says, tried again for as long as a wake may take.
-async fn until_asked(person: &mut Person, path: &str) -> String {
+/// The response of the program, retried for as long as a wake may take.
+async fn until_answered(browser: &mut HttpBrowser, path: &str) -> String {
     let mut last = None;
-    for _ in 0..20 {
-        match async {
-            person.come_in().await?;
-            person.ask(path).await
+    let ask = async || match browser.visit_as_owner(path).await {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            last = Some(error);
+            None
         }
-        .await
-        {
-            Ok(answer) => return answer,
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    panic!("{} cannot come in: {last:?}", person.handle)
+    };
+    let answer = Wait::within(CONVERGENCE_TIMEOUT).every(Duration::from_millis(500)).value(ask).await;
+    answer.unwrap_or_else(|| panic!("no answer to {path}: {last:?}"))
 }
 
 async fn sign_up(platform: &KillablePlatform, records: &mut BTreeMap<String, PersonRecord>) {
-    let mut person = Person::new(next_handle(), platform.address());
-    person.sign_up().await.unwrap();
-    arrive(records, person);
+    let mut browser = HttpBrowser::new(next_handle(), platform.address());
+    browser.sign_up().await.unwrap();
+    remember(records, browser);
 }
 
-fn arrive(records: &mut BTreeMap<String, PersonRecord>, person: Person) {
-    let record = PersonRecord { person: person.clone(), may_wish: BTreeSet::from(["available"]), sum: None };
-    records.insert(person.handle, record);
+fn remember(records: &mut BTreeMap<String, PersonRecord>, browser: HttpBrowser) {
+    let record =
+        PersonRecord { browser: browser.clone(), possible_wishes: BTreeSet::from(["available"]), checksum: None };
+    records.insert(browser.handle, record);
 }
 
 fn next_handle() -> String {
@@ -427,8 +429,8 @@ fn next_handle() -> String {
 }
 
 fn every_point() -> Vec<Point> {
-    let both = [Moment::Before, Moment::After];
-    let engine = OF_THE_ENGINE.iter().flat_map(|name| both.map(|moment| Point::Engine(name, moment)));
-    let provisioner = OF_THE_PROVISIONER.iter().flat_map(|name| both.map(|moment| Point::Provisioner(name, moment)));
+    let both = [FaultTiming::Before, FaultTiming::After];
+    let engine = ENGINE_REQUESTS.iter().flat_map(|name| both.map(|moment| Point::Engine(name, moment)));
+    let provisioner = PROVISIONER_REQUESTS.iter().flat_map(|name| both.map(|moment| Point::Provisioner(name, moment)));
     engine.chain(provisioner).collect()
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use berth::accounts::AccountState;
-use berth::containers::ContainerHost as _;
 use berth::instances::{Cause, Wish};
 use berth::own_keys::KeyOwner;
+use berth_containers::ContainerHost as _;
 
 use super::*;
 

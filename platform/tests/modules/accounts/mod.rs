@@ -1,4 +1,4 @@
-//! Accounts: sign-up, login, logout, recovery, hand-off, suspension, deletion. The stories run on every supported
+//! Accounts: sign-up, login, logout, recovery, hand-off, suspension, deletion. The tests run on every supported
 //! database.
 
 mod deletion;
@@ -10,9 +10,9 @@ mod sessions;
 mod sign_up;
 
 use berth::accounts::{LogInOutcome, NewSession, Session, SignUpStep};
-use berth::error::{Error, Result};
-use berth::peer::Client;
-use berth::secrets::Token;
+use berth_ground::error::{Error, Result};
+use berth_ground::secrets::Token;
+use berth_net::peer::Client;
 use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait as _, Statement};
 

@@ -97,7 +97,7 @@ async fn suspending_ends_every_login_at_once_and_restoring_allows_new_ones() {
         platform.accounts.log_in_code(pending.reveal(), &code, &somebody()).await.unwrap();
         let lines = audit(&platform).await;
         assert_eq!(lines[1..3], ["olivia suspend alice", "olivia restore alice"]);
-        let nobody = berth::handle::Handle::parse("nobody").unwrap();
+        let nobody = berth_ground::handle::Handle::parse("nobody").unwrap();
         assert!(matches!(platform.accounts.suspend(&nobody, "olivia").await, Err(Error::NotFound)));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use berth::accounts::{AccountState, HandleAvailability, Role};
-use berth::handle::HandleError;
+use berth_ground::handle::HandleError;
 
 use super::*;
 

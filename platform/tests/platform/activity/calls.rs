@@ -11,7 +11,7 @@ fn message(text: &str, stream: bool) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_work_until_it_is_settled_although_its_caller_hung_up() {
+async fn a_call_counts_as_work_until_it_is_settled_although_its_client_disconnected() {
     let scene = Scene::new().await;
     let body = message("x-demo-tokens=300 x-demo-pace-ms=5", true);
     let call = scene.inside("POST", "/anthropic/v1/messages").body(body.to_string());
@@ -25,12 +25,12 @@ async fn a_call_is_work_until_it_is_settled_although_its_caller_hung_up() {
     }
     scene.platform.app.quota.settled().await;
     let spend = scene.platform.app.quota.reports.budget(account).await.unwrap();
-    assert!(spend.spent_nanodollars > 0 && spend.held_nanodollars == 0, "{spend:?}");
+    assert!(spend.spent_nanodollars.0 > 0 && spend.held_nanodollars.0 == 0, "{spend:?}");
     assert_eq!(scene.last().unwrap().work, Work::AiCall);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_its_last_call_it_sleeps_as_after_any_other_work() {
+async fn an_instance_sleeps_after_its_last_call_as_after_any_other_work() {
     let scene = Scene::new().await;
     scene.platform.wait(FIVE_MINUTES - MINUTE).await;
     for stream in [false, true] {
@@ -42,7 +42,7 @@ async fn after_its_last_call_it_sleeps_as_after_any_other_work() {
     assert_eq!(scene.fact(), Fact::Awake);
     scene.platform.wait(MINUTE).await;
     assert_eq!(scene.fact(), Fact::Frozen);
-    // A call that is refused before it is sent is over as soon.
+    // A call that is refused before it is sent ends at once.
     let refused = scene.inside("POST", "/anthropic/v1/messages").body("no JSON").send().await.unwrap();
     assert_eq!(refused.status(), 400);
     scene.until_open(Work::AiCall, 0).await;

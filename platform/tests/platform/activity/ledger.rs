@@ -1,10 +1,11 @@
-//! The awake report: one cause for each change, the right one, whatever happens; and what is shown of it.
+//! The awake report: each change of fact has one cause, the right one, after any sequence of events; and how page, API
+//! and command show it.
 
 use std::time::Duration;
 
-use berth::containers::ContainerExit;
 use berth::control_socket;
 use berth::instances::{Cause, Fact, Wish, Work};
+use berth_containers::ContainerExit;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -17,9 +18,9 @@ use crate::cli;
 use berth_testing::databases;
 use berth_testing::fake_platform::until;
 
-/// What may happen next.
+/// An event of a random sequence.
 #[derive(Clone, Copy, Debug)]
-enum Happening {
+enum Event {
     Visit,
     FiveMinutes,
     HalfAnHour,
@@ -28,22 +29,22 @@ enum Happening {
     OperatorStops,
     Crash,
     PlatformRestarts,
-    EverybodyLooks,
+    PagesAreRead,
     StrangerVisits,
 }
 
-/// What should have been written by now, kept beside the platform.
-struct Chronicle {
+/// The model: the fact and the changes that the ledger must show by now.
+struct ExpectedLedger {
     fact: Fact,
     idle: Duration,
-    told: Vec<(Fact, Cause)>,
+    changes: Vec<(Fact, Cause)>,
 }
 
-impl Chronicle {
+impl ExpectedLedger {
     fn goes(&mut self, to: Fact, cause: Cause) {
         if self.fact != to {
             self.fact = to;
-            self.told.push((to, cause));
+            self.changes.push((to, cause));
         }
     }
 
@@ -63,9 +64,9 @@ impl Chronicle {
 }
 
 #[tokio::test]
-async fn each_change_has_one_cause_and_it_is_the_right_one_whatever_happens() {
-    use Happening::*;
-    let happenings = prop_oneof![
+async fn after_any_sequence_of_events_each_change_has_one_cause_the_right_one() {
+    use Event::*;
+    let events = prop_oneof![
         Just(Visit),
         Just(FiveMinutes),
         Just(HalfAnHour),
@@ -74,94 +75,94 @@ async fn each_change_has_one_cause_and_it_is_the_right_one_whatever_happens() {
         Just(OperatorStops),
         Just(Crash),
         Just(PlatformRestarts),
-        Just(EverybodyLooks),
+        Just(PagesAreRead),
         Just(StrangerVisits),
     ];
-    let stories = proptest::collection::vec(happenings, 14);
+    let sequences = proptest::collection::vec(events, 14);
     let mut runner = TestRunner::default();
     for _ in 0..3 {
         for database in databases().await {
-            let story = stories.new_tree(&mut runner).unwrap().current();
-            tell(database, &story).await;
+            let sequence = sequences.new_tree(&mut runner).unwrap().current();
+            check(database, &sequence).await;
         }
     }
 }
 
-async fn tell(database: berth_testing::Database, story: &[Happening]) {
+async fn check(database: berth_testing::Database, sequence: &[Event]) {
     let mut scene = Scene::on(database).await;
-    let mut chronicle = Chronicle { fact: Fact::Awake, idle: Duration::ZERO, told: Vec::new() };
-    for happening in story {
-        // So that no two changes are written at the same moment.
+    let mut expected = ExpectedLedger { fact: Fact::Awake, idle: Duration::ZERO, changes: Vec::new() };
+    for event in sequence {
+        // Two changes in one millisecond would have no order.
         scene.platform.wait(Duration::from_secs(1)).await;
-        chronicle.passes(Duration::from_secs(1));
-        happen(&mut scene, *happening, &mut chronicle).await;
+        expected.passes(Duration::from_secs(1));
+        apply(&mut scene, *event, &mut expected).await;
         scene.platform.look().await;
-        assert_eq!(scene.changes().await, chronicle.told, "after {happening:?} of {story:?}");
-        assert_eq!(scene.fact(), chronicle.fact, "after {happening:?} of {story:?}");
+        assert_eq!(scene.changes().await, expected.changes, "after {event:?} of {sequence:?}");
+        assert_eq!(scene.fact(), expected.fact, "after {event:?} of {sequence:?}");
     }
     let history = scene.platform.instances().history(scene.alice.instance.id, 100).await.unwrap();
     for (later, earlier) in history.iter().zip(history.iter().skip(1)) {
         assert_eq!(later.from, earlier.to, "a change is missing or there twice: {history:?}");
         assert_ne!(later.from, later.to);
-        assert!(later.from == Fact::Awake || later.last.is_none(), "only what was awake was at something: {later:?}");
+        assert!(later.from == Fact::Awake || later.last.is_none(), "only an awake instance had work: {later:?}");
     }
 }
 
-async fn happen(scene: &mut Scene, happening: Happening, chronicle: &mut Chronicle) {
+async fn apply(scene: &mut Scene, event: Event, expected: &mut ExpectedLedger) {
     let (instance, instances) = (scene.alice.instance.clone(), scene.platform.instances().clone());
-    match happening {
-        Happening::Visit => {
+    match event {
+        Event::Visit => {
             assert_eq!(scene.platform.get(HOST, "/", &[("cookie", &scene.cookie)]).await.status, 200);
-            chronicle.is_used(Cause::Visit);
+            expected.is_used(Cause::Visit);
         }
-        Happening::FiveMinutes => {
+        Event::FiveMinutes => {
             scene.platform.wait(FIVE_MINUTES).await;
-            chronicle.passes(FIVE_MINUTES);
+            expected.passes(FIVE_MINUTES);
         }
-        Happening::HalfAnHour => {
+        Event::HalfAnHour => {
             scene.platform.wait(HALF_AN_HOUR).await;
-            chronicle.passes(HALF_AN_HOUR);
+            expected.passes(HALF_AN_HOUR);
         }
-        Happening::OwnerWakes => {
+        Event::OwnerWakes => {
             instances.wake(&instance, Cause::OwnerAsked).await.unwrap();
             until(&instance, |status| status.fact == Fact::Awake).await;
-            chronicle.is_used(Cause::OwnerAsked);
+            expected.is_used(Cause::OwnerAsked);
         }
-        Happening::OwnerSleeps => {
+        Event::OwnerSleeps => {
             instances.sleep(&instance, Wish::Frozen, Cause::OwnerAsked).await.unwrap();
-            if chronicle.fact == Fact::Awake {
-                chronicle.goes(Fact::Frozen, Cause::OwnerAsked);
+            if expected.fact == Fact::Awake {
+                expected.goes(Fact::Frozen, Cause::OwnerAsked);
             }
         }
-        Happening::OperatorStops => {
+        Event::OperatorStops => {
             instances.sleep(&instance, Wish::Stopped, Cause::OperatorAsked).await.unwrap();
-            chronicle.goes(Fact::Stopped, Cause::OperatorAsked);
+            expected.goes(Fact::Stopped, Cause::OperatorAsked);
         }
-        Happening::Crash => {
-            if chronicle.fact == Fact::Awake {
+        Event::Crash => {
+            if expected.fact == Fact::Awake {
                 scene.platform.host.crash(instance.id, ContainerExit { code: 1, out_of_memory: false });
-                chronicle.goes(Fact::Stopped, Cause::FoundSo);
-                chronicle.idle = HALF_AN_HOUR;
+                expected.goes(Fact::Stopped, Cause::FoundSo);
+                expected.idle = HALF_AN_HOUR;
             }
         }
-        Happening::PlatformRestarts => {
+        Event::PlatformRestarts => {
             scene.platform.restart().await;
             scene.alice.instance = scene.platform.instances().all().pop().unwrap();
-            if chronicle.fact == Fact::Awake {
-                // What was in use when the last process ended is not known.
-                chronicle.idle = Duration::ZERO;
+            if expected.fact == Fact::Awake {
+                // The last use before the restart is not stored, so the idle timeout begins anew.
+                expected.idle = Duration::ZERO;
             }
         }
-        Happening::EverybodyLooks => look_around(scene).await,
-        Happening::StrangerVisits => {
+        Event::PagesAreRead => read_pages(scene).await,
+        Event::StrangerVisits => {
             assert_eq!(scene.platform.get(HOST, "/", &[]).await.status, 401);
         }
     }
 }
 
-/// Without the program inside, which may be asleep.
-async fn look_around(scene: &Scene) {
-    let cookie = format!("__Host-berth={}", scene.alice.signed_in.session.reveal());
+/// Reads pages and API as the owner and as a stranger, without the program, which may be asleep.
+async fn read_pages(scene: &Scene) {
+    let cookie = scene.alice.app_cookie();
     for path in ["/", "/api/instance"] {
         assert_eq!(scene.platform.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200);
     }
@@ -169,10 +170,10 @@ async fn look_around(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn the_owner_reads_why_it_is_awake_and_why_it_slept() {
+async fn page_and_api_show_the_owner_why_the_instance_is_awake_and_why_it_slept() {
     for database in databases().await {
         let scene = Scene::on(database).await;
-        let cookie = format!("__Host-berth={}", scene.alice.signed_in.session.reveal());
+        let cookie = scene.alice.app_cookie();
         let seen = async || scene.platform.get("app.example.com", "/api/instance", &[("cookie", &cookie)]).await.json();
         let page = async || scene.platform.get("app.example.com", "/", &[("cookie", &cookie)]).await.text();
 
@@ -210,7 +211,7 @@ async fn the_owner_reads_why_it_is_awake_and_why_it_slept() {
 }
 
 #[tokio::test]
-async fn what_it_was_last_at_is_still_known_after_a_restart() {
+async fn the_last_work_survives_a_restart() {
     let mut scene = Scene::new().await;
     let mut stream = scene.flow("video/mp4").await;
     scene.say("a frame", &mut stream).await;
@@ -222,7 +223,7 @@ async fn what_it_was_last_at_is_still_known_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operator_reads_the_same_on_the_command_line() {
+async fn the_command_line_shows_the_operator_the_same() {
     let scene = Scene::new().await;
     let (app, config) = (scene.platform.app.clone(), scene.platform.app.config.clone());
     let shown = async || {

@@ -1,4 +1,4 @@
-//! What keeps an instance awake and what does not, and whether the ledger says so.
+//! Activity: which work keeps an instance awake, which does not, and how the awake report records it.
 
 mod calls;
 mod ledger;

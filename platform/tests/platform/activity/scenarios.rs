@@ -1,5 +1,5 @@
-//! Twelve things that may be going on in or around an instance, and whether it is awake a minute after the time after which
-//! an idle one sleeps.
+//! Twelve kinds of activity in or around an instance, and whether each keeps the instance awake beyond the idle
+//! timeout.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use tower::ServiceExt as _;
 
 use super::scene::{HOST, MINUTE, Scene, read_until};
 
-/// What goes on, and how it is after six minutes of that.
-const TWELVE: [(&str, Fact); 12] = [
+/// An activity, and the fact of the instance after six minutes of it; an idle instance is frozen after five.
+const SCENARIOS: [(&str, Fact); 12] = [
     ("an open tab that only pings", Fact::Frozen),
     ("a streaming video", Fact::Awake),
     ("a WebSocket with data", Fact::Awake),
     ("an AI call in flight", Fact::Awake),
     ("a CPU-bound job", Fact::Awake),
-    // FaultProxy its runs nothing happens: whoever wants it to run on time asks to be woken, or declares a job.
+    // Between its runs the program is idle; a program that must run on time sets an alarm or declares a job.
     ("a cron inside that does little each minute", Fact::Frozen),
     ("an upload", Fact::Awake),
     ("a long poll", Fact::Awake),
@@ -35,8 +35,8 @@ const TWELVE: [(&str, Fact); 12] = [
 ];
 
 #[tokio::test]
-async fn the_twelve_scenarios() {
-    for (what, expected) in TWELVE {
+async fn each_kind_of_activity_keeps_an_instance_awake_or_lets_it_freeze() {
+    for (what, expected) in SCENARIOS {
         let scene = Scene::new().await;
         go_on(&scene, what).await;
         assert_eq!(
@@ -48,7 +48,7 @@ async fn the_twelve_scenarios() {
     }
 }
 
-/// Six minutes of it: at the beginning of each something happens, then the minute passes.
+/// Six minutes of the activity: one act at the beginning of each minute.
 async fn go_on(scene: &Scene, what: &str) {
     match what {
         "an open tab that only pings" => {
@@ -74,7 +74,7 @@ async fn go_on(scene: &Scene, what: &str) {
             assert_eq!(scene.last().unwrap().work, Work::Stream);
         }
         "an AI call in flight" => {
-            // The model begins to answer long after this story has ended.
+            // The model begins to answer long after this test has ended.
             let body = json!({ "model": "berth-demo", "max_tokens": 100, "stream": true,
                 "messages": [{ "role": "user", "content": "x-demo-first-byte-ms=60000" }] });
             let call = scene.inside("POST", "/anthropic/v1/messages").body(body.to_string()).send();
@@ -149,10 +149,10 @@ async fn every_minute(scene: &Scene, mut what: impl AsyncFnMut(u32)) {
     }
 }
 
-/// All that shows how it is, to its owner and to the operator.
+/// Reads every page, endpoint and metric that shows the instance to its owner or to the operator.
 pub async fn look_at_everything(scene: &Scene) {
     let platform = &scene.platform;
-    let cookie = format!("__Host-berth={}", scene.alice.signed_in.session.reveal());
+    let cookie = scene.alice.app_cookie();
     for path in ["/", "/api/instance", "/api/account"] {
         assert_eq!(platform.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200, "{path}");
     }

@@ -1,22 +1,24 @@
-//! One person at home with everything that may happen to their instance.
+//! A fixture with one account and an awake instance, and the requests that visitors, its program and the model make.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use berth::containers::{ContainerHost as _, ContainerLoad};
 use berth::instances::{Fact, LastWork, Work};
-use berth::server::{self, PeerLimit};
-use berth::{demo, instance_api, llm};
+use berth::{instance_api, llm};
+use berth_containers::{ContainerHost as _, ContainerLoad};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use berth_testing::databases::Database;
-use berth_testing::fake_platform::{FakePlatform, Person};
+use berth_testing::fake_platform::FakePlatform;
+use berth_testing::person::Person;
+use berth_testing::process::serve;
 use berth_testing::quota_platform::client;
 use berth_testing::sqlite;
+use berth_testing::wait::{PATIENCE, Wait};
 
 pub const HOST: &str = "alice.example.com";
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -27,8 +29,8 @@ pub struct Scene {
     pub platform: FakePlatform,
     pub alice: Person,
     pub cookie: String,
-    /// Where the programs inside reach the platform.
-    pub door: SocketAddr,
+    /// Address of the quota proxy and the instance API, which the program calls.
+    pub internal: SocketAddr,
     _running: DropGuard,
 }
 
@@ -39,15 +41,15 @@ impl Scene {
 
     pub async fn on(database: Database) -> Self {
         let running = CancellationToken::new();
-        let model = serve(demo::router(), &running).await;
-        // Nothing is settled by the clock on the wall: the model is spoken to where no key is set.
+        let model = serve(berth_demo::router(), &running).await;
+        // Without a provider key the platform calls the demo model at this address.
         let platform = FakePlatform::on(database, &[("BERTH_DEMO_LISTEN", model.to_string().leak())]).await;
         platform.app.quota.begin().await.unwrap();
         let alice = platform.settle_in("alice").await;
         let cookie = platform.instance_cookie(&alice).await;
-        let door = llm::router(platform.app.clone()).merge(instance_api::router(platform.app.clone()));
-        let door = serve(door, &running).await;
-        Self { platform, alice, cookie, door, _running: running.drop_guard() }
+        let router = llm::router(platform.app.clone()).merge(instance_api::router(platform.app.clone()));
+        let internal = serve(router, &running).await;
+        Self { platform, alice, cookie, internal, _running: running.drop_guard() }
     }
 
     pub fn fact(&self) -> Fact {
@@ -58,13 +60,13 @@ impl Scene {
         self.platform.instances().awake_report(&self.alice.instance).last
     }
 
-    /// How many of `work` are open now.
+    /// The number of open entries of `work`.
     pub fn open(&self, work: Work) -> usize {
         let ledger = self.platform.instances().awake_report(&self.alice.instance);
         ledger.open.iter().find(|open| open.work == work).map_or(0, |open| open.count)
     }
 
-    /// Waits until so many of `work` are open.
+    /// Waits until `count` entries of `work` are open.
     pub async fn until_open(&self, work: Work, count: usize) {
         let opened = async {
             while self.open(work) != count {
@@ -74,20 +76,18 @@ impl Scene {
         tokio::time::timeout(Duration::from_secs(20), opened).await.expect("it is counted");
     }
 
-    /// Lets five minutes pass until it has fallen asleep over what does not move.
+    /// Lets five minutes pass, again and again, until the instance is frozen although a transfer stalls.
     pub async fn until_frozen(&self) {
-        for _ in 0..100 {
+        // Buffers may still be filling, which counts as work.
+        let is_frozen = async || {
             self.platform.wait(FIVE_MINUTES).await;
-            if self.fact() == Fact::Frozen {
-                return;
-            }
-            // Buffers were still filling.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("still {:?}: {:?}", self.fact(), self.platform.instances().awake_report(&self.alice.instance));
+            self.fact() == Fact::Frozen
+        };
+        let frozen = Wait::within(PATIENCE).every(Duration::from_millis(10)).succeeds(is_frozen).await;
+        assert!(frozen, "{:?}: {:?}", self.fact(), self.platform.instances().awake_report(&self.alice.instance));
     }
 
-    /// A connection on which a request with `head` and the first of `body` was sent.
+    /// A connection on which a request with `head` and the beginning of its `body` was sent.
     pub async fn request(&self, head: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.platform.address).await.unwrap();
         let (line, more) = head.split_once('\n').unwrap_or((head, ""));
@@ -100,7 +100,7 @@ impl Scene {
         stream
     }
 
-    /// An answer that passes on what the program is told to say, as `kind`. Its head is here.
+    /// A streamed response of content type `kind`, whose head has arrived. [`Scene::say`] sends its chunks.
     pub async fn flow(&self, kind: &str) -> TcpStream {
         let mut stream = self.request(&format!("GET /flow?kind={kind}"), "").await;
         read_until(&mut stream, "\r\n\r\n").await;
@@ -108,7 +108,7 @@ impl Scene {
         stream
     }
 
-    /// The program says `text`, and the client has it.
+    /// The program sends `text`; returns once the client has read it.
     pub async fn say(&self, text: &'static str, stream: &mut TcpStream) {
         self.platform.said.send(text.into()).unwrap();
         read_until(stream, text).await;
@@ -124,21 +124,21 @@ impl Scene {
         socket
     }
 
-    /// A request of the program inside, with its own token and from its own address.
+    /// A request by the program in the instance, with its token and from its address.
     pub fn inside(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let token = self.platform.host.spec(self.alice.instance.id).unwrap().token;
-        let url = format!("http://{}{path}", self.door);
+        let url = format!("http://{}{path}", self.internal);
         client(Some(self.alice.instance.address())).request(method.parse().unwrap(), url).bearer_auth(token)
     }
 
-    /// Its container has used `cpu` in all, and the loop has taken a sample.
+    /// Sets the processor time that the container has used in all, and has the platform take a sample.
     pub async fn used(&self, cpu: Duration) {
         let id = self.alice.instance.container().unwrap().to_string();
         self.platform.host.set_load(|load| load.containers = vec![ContainerLoad { id, cpu, memory: 1 }]);
         self.platform.instances().note_processors(&self.platform.host.load().await.unwrap());
     }
 
-    /// What is written of its changes, oldest first, without the first awakening.
+    /// The recorded changes of fact, oldest first, without the first start.
     pub async fn changes(&self) -> Vec<(Fact, berth::instances::Cause)> {
         let history = self.platform.instances().history(self.alice.instance.id, 100).await.unwrap();
         let mut told: Vec<_> = history.iter().map(|change| (change.to, change.cause)).collect();
@@ -148,7 +148,7 @@ impl Scene {
     }
 }
 
-/// Reads until `text` has come.
+/// Reads until `text` has arrived.
 pub async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut seen = String::new();
     while !seen.contains(text) {
@@ -159,11 +159,4 @@ pub async fn read_until(stream: &mut TcpStream, text: &str) -> String {
         seen.push_str(&String::from_utf8_lossy(&chunk[..n]));
     }
     seen
-}
-
-async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(server::serve(listener, router, PeerLimit::Unlimited, running.clone()));
-    address
 }

@@ -1,9 +1,11 @@
-//! What is under way when an instance falls asleep: nothing of it is lost, and what moves on it wakes it again.
+//! Streams, uploads, WebSockets and jobs that are open when their instance is frozen: no byte is lost, and the next
+//! data wakes the instance.
 
-use berth::containers::fake::Verb;
-use berth::containers::{ContainerExit, ContainerState};
-use berth::instances::{Cause, Fact, Wish, Work};
+use berth::instances::{Cause, Fact, MAX_JOBS, Wish, Work};
+use berth_containers::fake::Verb;
+use berth_containers::{ContainerExit, ContainerState};
 use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -13,7 +15,7 @@ use berth_testing::fake_platform::until;
 use berth_testing::stub_program::BULK;
 
 #[tokio::test]
-async fn comments_of_an_event_stream_keep_nobody_awake_and_events_do() {
+async fn comments_of_an_event_stream_let_the_instance_sleep_and_events_keep_it_awake() {
     for (text, fact) in [(": still there\n\n", Fact::Frozen), ("data: news\n\n", Fact::Awake)] {
         let scene = Scene::new().await;
         let mut stream = scene.flow("text/event-stream").await;
@@ -26,7 +28,7 @@ async fn comments_of_an_event_stream_keep_nobody_awake_and_events_do() {
 }
 
 #[tokio::test]
-async fn a_download_that_its_client_held_up_goes_on_although_the_instance_fell_asleep_over_it() {
+async fn a_stalled_download_completes_after_the_instance_was_frozen() {
     let scene = Scene::new().await;
     let mut stream = scene.request("GET /bulk", "").await;
     read_until(&mut stream, "\r\n\r\n").await;
@@ -42,7 +44,7 @@ async fn a_download_that_its_client_held_up_goes_on_although_the_instance_fell_a
 }
 
 #[tokio::test]
-async fn an_upload_that_its_client_held_up_goes_on_although_the_instance_fell_asleep_over_it() {
+async fn a_stalled_upload_completes_after_the_instance_was_frozen() {
     let scene = Scene::new().await;
     let mut stream = scene.request("POST /echo\nContent-Length: 20\r\n", "ten bytes.").await;
     scene.until_open(Work::Upload, 1).await;
@@ -53,29 +55,29 @@ async fn an_upload_that_its_client_held_up_goes_on_although_the_instance_fell_as
 }
 
 #[tokio::test]
-async fn who_put_it_to_sleep_is_not_overruled_by_what_was_under_way() {
+async fn an_open_stream_does_not_undo_the_owners_wish_to_sleep() {
     let scene = Scene::new().await;
     let mut stream = scene.flow("video/mp4").await;
     scene.platform.instances().sleep(&scene.alice.instance, Wish::Frozen, Cause::OwnerAsked).await.unwrap();
     until(&scene.alice.instance, |status| status.fact == Fact::Frozen).await;
-    // What was in the buffers still comes.
+    // The data in the buffers still arrives.
     scene.say("the last frame", &mut stream).await;
     scene.platform.look().await;
     assert_eq!(scene.fact(), Fact::Frozen);
     assert_eq!(scene.platform.host.calls(Verb::Thaw), 0);
-    // The next visit wakes it, and the stream goes on where it was.
+    // The next visit wakes the instance, and the stream continues.
     let page = scene.platform.get(HOST, "/", &[("cookie", &scene.cookie)]).await;
     assert_eq!(page.status, 200);
     scene.say("the next frame", &mut stream).await;
 }
 
 #[tokio::test]
-async fn a_silent_websocket_lets_it_sleep_pings_do_not_wake_it_and_a_message_does() {
+async fn a_silent_websocket_lets_the_instance_sleep_pings_do_not_wake_it_and_a_message_does() {
     let scene = Scene::new().await;
     let mut socket = scene.websocket().await;
     scene.until_frozen().await;
     socket.send(Message::Ping("still there?".into())).await.unwrap();
-    // The programs of this world answer also while they are frozen.
+    // The stub programs answer while their fake container is frozen, too.
     assert!(socket.next().await.unwrap().unwrap().is_pong());
     scene.platform.look().await;
     assert_eq!(scene.fact(), Fact::Frozen);
@@ -85,16 +87,16 @@ async fn a_silent_websocket_lets_it_sleep_pings_do_not_wake_it_and_a_message_doe
 }
 
 #[tokio::test]
-async fn a_websocket_whose_program_goes_without_a_word_is_told_that_it_goes_away() {
+async fn a_websocket_is_closed_with_going_away_when_its_program_disappears() {
     let scene = Scene::new().await;
     let mut socket = scene.websocket().await;
     socket.send(Message::text("leave")).await.unwrap();
-    let Some(Ok(Message::Close(Some(close)))) = socket.next().await else { panic!("it is told nothing") };
+    let Some(Ok(Message::Close(Some(close)))) = socket.next().await else { panic!("no close frame arrived") };
     assert_eq!(close.code, CloseCode::Away);
 }
 
 #[tokio::test]
-async fn a_probe_of_a_sleeper_wakes_nothing_and_one_of_the_awake_leaves_no_trace() {
+async fn a_probe_wakes_no_sleeping_instance_and_counts_as_no_work_of_an_awake_one() {
     let scene = Scene::new().await;
     let before = scene.last();
     let probe = ("cookie", scene.cookie.as_str());
@@ -108,7 +110,7 @@ async fn a_probe_of_a_sleeper_wakes_nothing_and_one_of_the_awake_leaves_no_trace
 }
 
 #[tokio::test]
-async fn a_job_lasts_until_it_is_ended_or_comes_to_its_limit() {
+async fn a_job_lasts_until_it_is_ended_or_reaches_its_limit() {
     let scene = Scene::new().await;
     let declare = |name: &str, seconds: u32| {
         scene.inside("PUT", &format!("/jobs/{name}")).body(format!("{{\"for_seconds\": {seconds}}}")).send()
@@ -116,7 +118,7 @@ async fn a_job_lasts_until_it_is_ended_or_comes_to_its_limit() {
     assert_eq!(declare("build", 3600).await.unwrap().status(), 200);
     scene.platform.wait(HALF_AN_HOUR).await;
     assert_eq!(scene.fact(), Fact::Awake);
-    // Again: it counts from now.
+    // A repeated declaration starts the limit anew.
     assert_eq!(declare("build", 3600).await.unwrap().status(), 200);
     scene.platform.wait(HALF_AN_HOUR * 2 - MINUTE).await;
     assert_eq!(scene.fact(), Fact::Awake);
@@ -132,13 +134,13 @@ async fn a_job_lasts_until_it_is_ended_or_comes_to_its_limit() {
     let end = async |name| scene.inside("DELETE", &format!("/jobs/{name}")).send().await.unwrap().status().as_u16();
     assert_eq!((end("other").await, end("build").await, end("build").await), (404, 204, 404));
     scene.platform.wait(FIVE_MINUTES - MINUTE).await;
-    assert_eq!(scene.fact(), Fact::Awake, "ending it was its last work");
+    assert_eq!(scene.fact(), Fact::Awake, "ending the job was the last work");
     scene.platform.wait(MINUTE).await;
     assert_eq!(scene.fact(), Fact::Frozen);
 }
 
 #[tokio::test]
-async fn a_job_that_cannot_be_is_refused_with_a_sentence() {
+async fn an_invalid_job_is_refused_with_a_sentence() {
     let scene = Scene::new().await;
     for (name, body, status, says) in [
         ("build", r#"{"for_seconds": 0}"#, 422, "from 1 to 21600"),
@@ -161,10 +163,15 @@ async fn a_job_that_cannot_be_is_refused_with_a_sentence() {
     assert_eq!(stranger.send().await.unwrap().status(), 401);
     assert_eq!(scene.inside("POST", "/jobs/build").send().await.unwrap().status(), 405);
     assert_eq!(scene.platform.instances().jobs(&scene.alice.instance).len(), 16);
+    let all: Value = scene.inside("GET", "/jobs").send().await.unwrap().json().await.unwrap();
+    let items = all["items"].as_array().unwrap();
+    assert_eq!((items.len(), &all["next"], &all["limit"]), (16, &json!(null), &json!(MAX_JOBS)));
+    let now = scene.platform.clock.now().0;
+    assert_eq!(items[0], json!({ "name": "job-0", "since_ms": now, "until_ms": now + 60_000 }));
 }
 
 #[tokio::test]
-async fn a_job_outlives_the_platform_and_not_its_own_program() {
+async fn a_job_survives_a_restart_of_the_platform_and_ends_with_its_program() {
     for database in berth_testing::databases().await {
         let mut scene = Scene::on(database).await;
         let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 7200}"#).send().await.unwrap();
@@ -178,25 +185,29 @@ async fn a_job_outlives_the_platform_and_not_its_own_program() {
 
         scene.platform.host.crash(scene.alice.instance.id, ContainerExit { code: 1, out_of_memory: false });
         scene.platform.look().await;
-        assert_eq!(scene.changes().await, [(Fact::Stopped, Cause::FoundSo)], "a job starts nothing that has ended");
+        assert_eq!(
+            scene.changes().await,
+            [(Fact::Stopped, Cause::FoundSo)],
+            "a job does not start a container that exited"
+        );
         assert_eq!(scene.platform.host.calls(Verb::Start), 1);
         assert!(scene.platform.instances().jobs(&scene.alice.instance).is_empty());
         scene.platform.restart().await;
         let instance = scene.platform.instances().all().pop().unwrap();
-        assert!(scene.platform.instances().jobs(&instance).is_empty(), "nor is it remembered");
-        let seen = berth::containers::ContainerHost::inspect(&scene.platform.host, instance.id).await.unwrap();
+        assert!(scene.platform.instances().jobs(&instance).is_empty(), "the job is not restored either");
+        let seen = berth_containers::ContainerHost::inspect(&scene.platform.host, instance.id).await.unwrap();
         assert_eq!(seen.container.unwrap().state, ContainerState::Stopped);
     }
 }
 
 #[tokio::test]
-async fn a_job_past_its_limit_keeps_nobody_from_being_deleted() {
+async fn an_expired_job_does_not_block_the_deletion_of_its_account() {
     for database in berth_testing::databases().await {
         let mut scene = Scene::on(database).await;
         let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 60}"#).send().await.unwrap();
         assert_eq!(declared.status(), 200);
         scene.platform.wait(MINUTE).await;
-        // Nobody remembers it, and its row is still there.
+        // The job is in no memory any more, but its row is still in the database.
         scene.platform.restart().await;
         let (accounts, modules) = (scene.platform.app.accounts.clone(), scene.platform.app.modules.clone());
         accounts.schedule_deletion_of(&scene.alice.instance.handle, "operator").await.unwrap();

@@ -12,12 +12,13 @@ mod wake_gate;
 use std::time::Duration;
 
 use base64::Engine as _;
-use berth::containers::fake::{HoldPoint, Verb};
 use berth::instances::{Cause, Fact, Wish};
+use berth_containers::fake::{HoldPoint, Verb};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 
 const HOST: &str = "alice.example.com";
 const PAGE: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
@@ -49,7 +50,7 @@ async fn a_visitor_without_a_session_is_sent_to_log_in_and_wakes_nothing() {
     let (platform, alice, _) = at_home().await;
     let bob = platform.settle_in("bob").await;
     let bobs = platform.instance_cookie(&bob).await;
-    let app = format!("__Host-berth={}", alice.signed_in.session.reveal());
+    let app = alice.app_cookie();
     put_to_sleep(&platform, &alice, Wish::Stopped, Fact::Stopped).await;
     let starts = platform.host.calls(Verb::Start);
     for cookie in ["", &bobs, &app, "__Host-berth=nonsense"] {
@@ -78,7 +79,7 @@ async fn the_hand_off_leads_back_to_the_page_that_was_asked_for_and_works_once()
         sent.header("set-cookie").contains("Secure; HttpOnly; SameSite=Lax")
             && !sent.header("set-cookie").contains("Domain")
     );
-    let app_cookie = format!("__Host-berth={}", alice.signed_in.session.reveal());
+    let app_cookie = alice.app_cookie();
     let path = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
     let handed = platform.get("app.example.com", &path, &[("cookie", &app_cookie), PAGE]).await;
     let back =
@@ -94,8 +95,7 @@ async fn the_hand_off_leads_back_to_the_page_that_was_asked_for_and_works_once()
     assert!(!again.headers.get_all("set-cookie").iter().any(|c| c.as_bytes().starts_with(b"__Host-berth=")), "used");
     assert_eq!(again.header("location"), "/");
 
-    let who =
-        platform.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
+    let who = platform.app.accounts.authenticate("app.example.com", alice.session()).await.unwrap().unwrap();
     platform.app.accounts.log_out(&who).await.unwrap();
     assert_eq!(
         platform.get(HOST, "/", &[("cookie", &session)]).await.status,
@@ -112,7 +112,7 @@ async fn a_forged_return_path_is_no_open_redirect() {
         let pending = sent.header("set-cookie").split(';').next().unwrap().to_owned();
         let (kept, _) = pending.rsplit_once('.').unwrap();
         let pending = format!("{kept}.{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(path));
-        let app_cookie = format!("__Host-berth={}", alice.signed_in.session.reveal());
+        let app_cookie = alice.app_cookie();
         let way = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
         let handed = platform.get("app.example.com", &way, &[("cookie", &app_cookie), PAGE]).await;
         let back = handed.header("location").strip_prefix("https://alice.example.com").unwrap().to_owned();
@@ -215,8 +215,7 @@ async fn the_waiting_page_watches_until_its_owner_logs_out() {
         assert!(n > 0, "{seen}");
         seen.push_str(&String::from_utf8_lossy(&chunk[..n]));
     }
-    let who =
-        platform.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
+    let who = platform.app.accounts.authenticate("app.example.com", alice.session()).await.unwrap().unwrap();
     platform.app.accounts.log_out(&who).await.unwrap();
     // The session is checked every five seconds.
     let mut rest = Vec::new();
@@ -267,7 +266,7 @@ async fn an_instance_sees_its_visitor_and_no_forged_headers() {
     let assertion = seen("x-berth-assertion").remove(0);
     let (signed, mac) = assertion.rsplit_once('.').unwrap();
     let decode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap();
-    assert_eq!(decode(mac), berth::secrets::mac(&alice.instance.token_hash().unwrap(), signed.as_bytes()));
+    assert_eq!(decode(mac), berth_ground::secrets::mac(&alice.instance.token_hash().unwrap(), signed.as_bytes()));
     let payload: serde_json::Value = serde_json::from_slice(&decode(signed.strip_prefix("v1.").unwrap())).unwrap();
     assert_eq!(payload["user"], "alice");
     assert!(payload["until"].as_i64().unwrap() > platform.clock.now().seconds());
@@ -317,8 +316,7 @@ async fn an_upgraded_connection_ends_with_its_session_and_wakes_nothing_after() 
     let (platform, alice, cookie) = at_home().await;
     let (mut stream, answer) = upgraded(&platform, &cookie).await;
     assert!(answer.starts_with("http/1.1 101"), "{answer}");
-    let who =
-        platform.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
+    let who = platform.app.accounts.authenticate("app.example.com", alice.session()).await.unwrap().unwrap();
     platform.app.accounts.log_out(&who).await.unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut [0; 16])).await;
     assert!(matches!(ended.expect("it outlived its session"), Ok(0) | Err(_)));

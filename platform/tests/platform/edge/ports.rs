@@ -7,12 +7,13 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::Method;
 use axum::routing::any;
-use berth::containers::fake::Verb;
 use berth::instances::{Cause, Fact, PortList, Wish};
+use berth_containers::fake::Verb;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 use berth_testing::web_client::WebClient;
 
 const HOST: &str = "alice.example.com";
@@ -71,7 +72,7 @@ impl Scene {
         let sent = self.platform.get(host, "/deep?x=1", &[PAGE]).await;
         assert_eq!(sent.status, 302);
         let pending = sent.header("set-cookie").split(';').next().unwrap().to_owned();
-        let app = format!("__Host-berth={}", self.alice.signed_in.session.reveal());
+        let app = self.alice.app_cookie();
         let path = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
         let handed = self.platform.get("app.example.com", &path, &[("cookie", &app), PAGE]).await;
         let back = handed.header("location").strip_prefix(&format!("https://{host}")).expect(host).to_owned();
@@ -161,7 +162,7 @@ async fn a_port_is_for_the_owner_alone() {
     let (platform, host) = (&scene.platform, scene.host());
     let bob = platform.settle_in("bob").await;
     let bobs = platform.instance_cookie(&bob).await;
-    let app = format!("__Host-berth={}", bob.signed_in.session.reveal());
+    let app = bob.app_cookie();
     for cookie in [&bobs, &app] {
         assert_eq!(platform.get(&host, "/", &[("cookie", cookie)]).await.status, 401);
         assert_eq!(platform.get(HOST, &scene.path("/"), &[("cookie", cookie)]).await.status, 401);
@@ -296,7 +297,7 @@ async fn ports_are_opened_on_the_dashboard_and_by_the_api() {
         let page = page.text().await;
         assert!(page.contains(sentence) && page.contains(&format!("value=\"{typed}\"")), "{typed}: {page}");
     }
-    let instance = platform.instances().by_handle(&berth::handle::Handle::parse("alice").unwrap()).unwrap();
+    let instance = platform.instances().by_handle(&berth_ground::handle::Handle::parse("alice").unwrap()).unwrap();
     let own = instance.socket().port();
     let taken =
         alice.send_json(Method::PUT, "/api/instance/ports", &serde_json::json!({ "ports": own.to_string() })).await;

@@ -9,7 +9,7 @@ async fn away() -> (FakePlatform, WebClient, std::sync::Arc<berth::instances::In
     let platform = FakePlatform::new(&[]).await;
     let mut alice = WebClient::of(&platform.app);
     alice.sign_up("handle=alice").await;
-    let instance = platform.instances().by_handle(&berth::handle::Handle::parse("alice").unwrap()).unwrap();
+    let instance = platform.instances().by_handle(&berth_ground::handle::Handle::parse("alice").unwrap()).unwrap();
     until(&instance, |s| s.fact == Fact::Awake).await;
     platform.instances().sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
     until(&instance, |s| s.fact == Fact::Stopped).await;

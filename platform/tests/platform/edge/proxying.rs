@@ -7,16 +7,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::routing::{get, post};
-use berth::server::{self, PeerLimit};
+use berth_net::server::{self, PeerLimit};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use berth_testing::fake_platform::{FakePlatform, Person};
+use berth_testing::fake_platform::FakePlatform;
 use berth_testing::http1_client::Wire;
+use berth_testing::person::Person;
 use berth_testing::raw_program::{Act, RawProgram, Seen, ok};
+use berth_testing::wait::eventually;
 
 const HOST: &str = "alice.example.com";
 const ORIGIN: &str = "https://alice.example.com";
@@ -115,7 +117,8 @@ async fn a_safe_request_is_sent_again_when_its_idle_connection_was_closing() {
     let program = closing_once().await;
     let (platform, _alice, cookie) = home_of(program.port, &[]).await;
     assert_eq!(platform.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
-    // Longer than the idle time from which safe requests are cloned for a retry.
+    // Real time: a connection pool measures idle time by the monotonic clock. This is longer than the idle time from
+    // which safe requests are cloned for a retry.
     tokio::time::sleep(Duration::from_millis(600)).await;
     let again = platform.get(HOST, "/?x=1", &[("cookie", &cookie), ("x-kept", "yes")]).await;
     assert_eq!((again.status, again.text().as_str()), (200, "here"));
@@ -129,6 +132,7 @@ async fn an_unsafe_request_is_never_sent_twice() {
     let program = closing_once().await;
     let (platform, _alice, cookie) = home_of(program.port, &[]).await;
     assert_eq!(platform.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
+    // Real time, as above.
     tokio::time::sleep(Duration::from_millis(600)).await;
     let answer = platform.send("POST", HOST, "/pay", &[("cookie", &cookie), ("origin", ORIGIN)], "1").await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (502, Some("no_answer")));
@@ -155,12 +159,8 @@ async fn a_client_that_disconnects_ends_its_request() {
         }
         assert!(!platform.instances().awake_report(&alice.instance).open.is_empty(), "{path} is under way");
         drop(wire);
-        let ended = async {
-            while !platform.instances().awake_report(&alice.instance).open.is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it ends with its client");
+        let has_ended = async || platform.instances().awake_report(&alice.instance).open.is_empty();
+        eventually("the request ends with its client", has_ended).await;
     }
 }
 

@@ -1,19 +1,21 @@
-//! R6: the host's clock is set forward an hour, back an hour, forward a day, in the middle of everything.
+//! Clock jumps: wishes, backoff, idle timeouts and sessions stay correct when the host's clock is set forward an hour,
+//! back an hour, or forward a day.
 
 use std::time::Duration;
 
-use berth::containers::HostError;
-use berth::containers::fake::Verb;
 use berth::instances::{Cause, Fact, Wish};
+use berth_containers::HostError;
+use berth_containers::fake::Verb;
 
 use berth_testing::databases;
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 
-/// Which way the clock is set.
+/// A change of the host's clock.
 #[derive(Clone, Copy, Debug)]
 enum Jump {
     Forward(Duration),
@@ -30,7 +32,7 @@ fn jump(platform: &FakePlatform, jump: Jump) {
 }
 
 #[tokio::test]
-async fn a_wish_is_followed_whatever_the_clock_did_since_the_last_one() {
+async fn a_new_wish_is_followed_after_the_clock_jumped() {
     for database in databases().await {
         let mut platform = FakePlatform::on(database, &[]).await;
         let alice = platform.settle_in("alice").await;
@@ -41,7 +43,7 @@ async fn a_wish_is_followed_whatever_the_clock_did_since_the_last_one() {
             platform.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
             until(&alice.instance, |s| (s.wish, s.fact) == (Wish::Stopped, Fact::Stopped)).await;
             wake(&platform, &alice).await;
-            // A wish that another process wrote is found too.
+            // The reconciler also finds a wish that another process wrote.
             let tx = platform.app.db.begin().await.unwrap();
             platform.instances().suspend_in(&tx, alice.instance.account).await.unwrap();
             tx.commit().await.unwrap();
@@ -53,7 +55,7 @@ async fn a_wish_is_followed_whatever_the_clock_did_since_the_last_one() {
             platform.look().await;
             until(&alice.instance, |s| s.wish == Wish::Stopped).await;
         }
-        // And by the next process.
+        // The next process reads the same wish and fact.
         platform.instances().settled().await;
         platform.restart().await;
         let instance = platform.instances().all().pop().unwrap();
@@ -62,7 +64,7 @@ async fn a_wish_is_followed_whatever_the_clock_did_since_the_last_one() {
 }
 
 #[tokio::test]
-async fn one_that_failed_is_tried_again_after_its_pause_and_one_that_is_idle_sleeps() {
+async fn a_failed_start_is_retried_after_its_backoff_and_an_idle_instance_sleeps_after_the_clock_jumped() {
     for by in JUMPS {
         let platform = FakePlatform::new(&[]).await;
         let alice = platform.settle_in("alice").await;
@@ -87,26 +89,26 @@ async fn one_that_failed_is_tried_again_after_its_pause_and_one_that_is_idle_sle
 }
 
 #[tokio::test]
-async fn no_session_that_had_ended_comes_back() {
+async fn a_session_that_expired_stays_expired_when_the_clock_is_set_back() {
     for database in databases().await {
         let platform = FakePlatform::on(database, &[]).await;
         let alice = platform.settle_in("alice").await;
-        let stands = async || {
-            let token = alice.signed_in.session.reveal();
+        let is_live = async || {
+            let token = alice.session();
             platform.app.accounts.authenticate("app.example.com", token).await.unwrap().is_some()
         };
-        assert!(stands().await);
+        assert!(is_live().await);
         platform.clock.turn_back(HOUR);
         platform.clock.advance(HOUR);
-        assert!(stands().await, "a clock that is put right ends nobody's session");
+        assert!(is_live().await, "correcting the clock ends no session");
         for _ in 0..60 {
             platform.clock.advance(DAY);
         }
-        assert!(!stands().await, "two months later it has ended");
+        assert!(!is_live().await, "two months later it has ended");
         for _ in 0..60 {
             platform.clock.turn_back(DAY);
         }
-        assert!(!stands().await, "and what has ended stays so");
+        assert!(!is_live().await, "a session that has ended stays ended");
     }
 }
 

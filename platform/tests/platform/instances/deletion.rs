@@ -2,22 +2,23 @@
 
 use std::time::Duration;
 
-use berth::containers::fake::{HoldPoint, Verb};
-use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
-use berth::handle::Handle;
 use berth::instances::{Cause, Fact, Wish};
+use berth_containers::fake::{HoldPoint, Verb};
+use berth_containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
+use berth_ground::handle::Handle;
 use proptest::prelude::*;
 use sea_orm::{ConnectionTrait as _, Statement};
 
 use berth_testing::databases;
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Schedules a deletion as the operator, and lets the reconciler stop the instance.
 async fn delete(platform: &FakePlatform, person: &Person) {
-    let handle = Handle::parse(person.handle).unwrap();
+    let handle = Handle::parse(&person.handle).unwrap();
     platform.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
     platform.look().await;
 }
@@ -52,7 +53,7 @@ async fn a_scheduled_deletion_keeps_the_instance_stopped_until_everything_is_des
         platform.look().await;
         let seen = platform.host.inspect(id).await.unwrap();
         assert!(!seen.volume && seen.container.is_none(), "{seen:?}");
-        assert!(platform.instances().by_token_hash(&berth::secrets::hash(&token)).is_none());
+        assert!(platform.instances().by_token_hash(&berth_ground::secrets::hash(&token)).is_none());
         assert_eq!(platform.get("alice.example.com", "/", &[]).await.status, 404);
     }
 }
@@ -86,7 +87,7 @@ async fn a_deletion_interrupted_at_any_step_is_completed_by_the_next_run() {
             let id = person.instance.id;
             delete(&platform, &person).await;
             let verb = verbs[n % verbs.len()];
-            // For the first half of the people the verb fails; for the second half the process is killed.
+            // For the first half of the accounts the verb fails; for the second half the process is killed.
             if n < verbs.len() {
                 for error in [HostError::Timeout, HostError::Unreachable] {
                     platform.host.fail_next(verb, error);
@@ -292,7 +293,7 @@ async fn run_sequence(sequence: &[Event]) {
     }
 }
 
-async fn apply(platform: &mut FakePlatform, event: Event, scheduled: &mut [Option<berth::clock::Timestamp>]) {
+async fn apply(platform: &mut FakePlatform, event: Event, scheduled: &mut [Option<berth_ground::clock::Timestamp>]) {
     let handle = |n: usize| Handle::parse(PEOPLE[n]).unwrap();
     match event {
         Event::Prune => {

@@ -1,29 +1,31 @@
-//! R1: every step of every way an instance can take fails before its effect, fails after it, and is done twice; then the whole
-//! is undone, with the same trouble. Each time it arrives where it was going, and nothing is left over.
+//! Fault injection at every step of every transition of an instance: the call to the provisioner fails before its
+//! effect, fails after it, or is executed twice. The transition is then undone under the same fault. The instance
+//! reaches its target each time, and no container, volume or row is left over.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use berth::accounts::AccountState;
-use berth::containers::{ContainerHost as _, ContainerState};
 use berth::instances::{Cause, Fact, Wish};
+use berth_containers::{ContainerHost as _, ContainerState};
 
-use berth_testing::fake_platform::{FakePlatform, Person};
-use berth_testing::fault_proxy::{Deed, Moment, Points};
+use berth_testing::fake_platform::FakePlatform;
+use berth_testing::fault_proxy::{Deed, FaultTiming, Points};
+use berth_testing::person::Person;
 use berth_testing::soak::SoakTest;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Longer than the longest pause after a failure, and short of falling asleep.
+/// Longer than the longest backoff after a failure, and shorter than the idle timeout.
 const PAUSE: Duration = Duration::from_secs(61);
-/// Rounds after which it must have arrived.
+/// Rounds within which the instance must have reached its target.
 const ROUNDS: usize = 6;
 const IMAGE: &str = "berth-instance:latest";
 
-/// A way from one rest to another.
+/// A transition between two states at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Saga {
+enum Transition {
     SignUp,
     Freeze,
     Thaw,
@@ -31,31 +33,40 @@ enum Saga {
     Start,
     Upgrade,
     Remove,
-    MakeAgain,
+    Recreate,
 }
 
-const SAGAS: [Saga; 8] =
-    [Saga::SignUp, Saga::Freeze, Saga::Thaw, Saga::Stop, Saga::Start, Saga::Upgrade, Saga::Remove, Saga::MakeAgain];
-
-/// What goes wrong with one step. A connection that ends is asked again on another, so the step is then done twice as well.
-const TROUBLES: [(&str, Moment, Deed); 6] = [
-    ("fails before", Moment::Before, Deed::Fail),
-    ("fails after", Moment::After, Deed::Fail),
-    ("is lost before", Moment::Before, Deed::Drop),
-    ("is lost after", Moment::After, Deed::Drop),
-    ("runs twice", Moment::Before, Deed::Twice),
-    ("is answered twice", Moment::After, Deed::Twice),
+const TRANSITIONS: [Transition; 8] = [
+    Transition::SignUp,
+    Transition::Freeze,
+    Transition::Thaw,
+    Transition::Stop,
+    Transition::Start,
+    Transition::Upgrade,
+    Transition::Remove,
+    Transition::Recreate,
 ];
 
-impl Saga {
-    /// Where it begins, for somebody who is awake.
+/// The faults of one step. After a dropped connection the client repeats the call on another one, so that step is
+/// executed twice as well.
+const FAULTS: [(&str, FaultTiming, Deed); 6] = [
+    ("fails before", FaultTiming::Before, Deed::Fail),
+    ("fails after", FaultTiming::After, Deed::Fail),
+    ("is lost before", FaultTiming::Before, Deed::Drop),
+    ("is lost after", FaultTiming::After, Deed::Drop),
+    ("runs twice", FaultTiming::Before, Deed::Twice),
+    ("is answered twice", FaultTiming::After, Deed::Twice),
+];
+
+impl Transition {
+    /// Brings an awake instance to the state in which the transition begins.
     async fn prepare(self, platform: &FakePlatform, person: &Person) {
         let operator = Cause::OperatorAsked;
         match self {
             Self::SignUp | Self::Freeze | Self::Stop | Self::Remove => return,
             Self::Thaw => return platform.wait(FIVE_MINUTES).await,
             Self::Start | Self::Upgrade => platform.wait(HALF_AN_HOUR).await,
-            Self::MakeAgain => {
+            Self::Recreate => {
                 platform.clock.advance(Duration::from_secs(1));
                 platform.instances().sleep(&person.instance, Wish::Removed, operator).await.unwrap();
                 platform.look().await;
@@ -66,7 +77,7 @@ impl Saga {
         }
     }
 
-    /// Sets out.
+    /// Starts the transition.
     async fn begin(self, platform: &FakePlatform, person: &Person) {
         platform.clock.advance(Duration::from_secs(1));
         match self {
@@ -75,7 +86,7 @@ impl Saga {
             Self::Stop => platform.wait(HALF_AN_HOUR).await,
             Self::Thaw | Self::Start | Self::Upgrade => platform.visit(&person.instance).await,
             Self::Remove => undo(platform, person).await,
-            Self::MakeAgain => {
+            Self::Recreate => {
                 platform.instances().wake(&person.instance, Cause::OperatorAsked).await.unwrap();
             }
         }
@@ -99,95 +110,96 @@ async fn undo(platform: &FakePlatform, person: &Person) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_step_may_fail_before_and_after_and_be_done_and_undone_twice() {
+async fn every_transition_completes_when_a_step_fails_or_runs_twice() {
     let mut long = SoakTest::story("fault_injection");
-    let platform = FakePlatform::behind_a_relay(&[]).await;
-    let points = platform.relay.as_ref().unwrap().points.clone();
+    let platform = FakePlatform::behind_a_fault_proxy(&[]).await;
+    let points = platform.fault_proxy.as_ref().unwrap().points.clone();
     let mut cases = Vec::new();
-    for saga in SAGAS {
-        let steps = walk(&platform, &points, saga, None).await;
-        assert!(!steps.is_empty(), "{saga:?} has no step");
-        cases.extend(steps.into_iter().flat_map(|step| TROUBLES.map(|trouble| (saga, step, trouble))));
+    for transition in TRANSITIONS {
+        let steps = run(&platform, &points, transition, None).await;
+        assert!(!steps.is_empty(), "{transition:?} has no step");
+        cases.extend(steps.into_iter().flat_map(|step| FAULTS.map(|fault| (transition, step, fault))));
     }
     long.shuffle(&mut cases);
     cases.truncate(long.count(24, cases.len()));
-    for (saga, step, trouble) in &cases {
-        walk(&platform, &points, *saga, Some((step, trouble))).await;
+    for (transition, step, fault) in &cases {
+        run(&platform, &points, *transition, Some((step, fault))).await;
     }
-    long.say(&format!("{} troubles survived, nothing left over", cases.len()));
+    long.say(&format!("{} faults survived, nothing left over", cases.len()));
 }
 
-/// Walks one saga, and back; the verbs it took.
-async fn walk(
+/// Runs one transition and undoes it; returns the verbs that the transition called.
+async fn run(
     platform: &FakePlatform,
     points: &Points,
-    saga: Saga,
-    trouble: Option<(&'static str, &(&'static str, Moment, Deed))>,
+    transition: Transition,
+    fault: Option<(&'static str, &(&'static str, FaultTiming, Deed))>,
 ) -> BTreeSet<&'static str> {
     const VERBS: [&str; 9] =
         ["ensure_volume", "create", "start", "freeze", "thaw", "stop", "remove_container", "inspect", "load"];
-    let what =
-        trouble.as_ref().map_or_else(|| format!("{saga:?}"), |(step, (word, ..))| format!("{saga:?}: {step} {word}"));
-    // Sixty an hour may sign up.
+    let what = fault
+        .as_ref()
+        .map_or_else(|| format!("{transition:?}"), |(step, (word, ..))| format!("{transition:?}: {step} {word}"));
+    // Sign-ups are limited to sixty an hour.
     platform.wait(PAUSE).await;
-    let set = |trouble: &Option<(&str, &(&str, Moment, Deed))>| {
-        if let Some((step, (_, moment, deed))) = trouble {
+    let set = |fault: &Option<(&str, &(&str, FaultTiming, Deed))>| {
+        if let Some((step, (_, moment, deed))) = fault {
             points.once(step, *moment, deed.clone());
         }
     };
     let said = || VERBS.map(|verb| points.said(verb));
     let mut before = said();
-    if saga == Saga::SignUp {
-        set(&trouble);
+    if transition == Transition::SignUp {
+        set(&fault);
     }
-    let person = platform.sign_up(next_handle()).await;
+    let person = platform.sign_up(&next_handle()).await;
     platform.instances().settled().await;
-    if saga != Saga::SignUp {
-        arrive(platform, &person, Fact::Awake, &what).await;
-        saga.prepare(platform, &person).await;
+    if transition != Transition::SignUp {
+        until_fact(platform, &person, Fact::Awake, &what).await;
+        transition.prepare(platform, &person).await;
         before = said();
-        set(&trouble);
+        set(&fault);
     }
-    saga.begin(platform, &person).await;
-    arrive(platform, &person, saga.end(), &what).await;
+    transition.begin(platform, &person).await;
+    until_fact(platform, &person, transition.end(), &what).await;
     let steps = VERBS.into_iter().zip(before).filter(|(verb, before)| points.said(verb) > *before);
     let steps = steps.map(|(verb, _)| verb).collect();
-    is_whole(platform, &person, &what).await;
+    assert_consistent(platform, &person, &what).await;
 
     points.clear();
-    // Undone, with the same trouble, and once more.
+    // Undone twice under the same fault.
     for _ in 0..2 {
-        if let Some((_, (_, moment, deed))) = &trouble {
+        if let Some((_, (_, moment, deed))) = &fault {
             points.once("remove_container", *moment, deed.clone());
         }
         undo(platform, &person).await;
-        arrive(platform, &person, Fact::Removed, &what).await;
+        until_fact(platform, &person, Fact::Removed, &what).await;
         points.clear();
     }
     let seen = platform.host.inspect(person.instance.id).await.unwrap();
     assert!(seen.container.is_none() && seen.volume, "{what}: only the files are left");
-    leave(platform, points, &person, trouble.map(|(_, trouble)| trouble), &what).await;
+    delete_account(platform, points, &person, fault.map(|(_, fault)| fault), &what).await;
     steps
 }
 
-/// Leaves for good, with the same trouble at each step of that: nothing is left at all.
-async fn leave(
+/// Deletes the account with the same fault at each step of the deletion: nothing is left.
+async fn delete_account(
     platform: &FakePlatform,
     points: &Points,
     person: &Person,
-    trouble: Option<&(&'static str, Moment, Deed)>,
+    fault: Option<&(&'static str, FaultTiming, Deed)>,
     what: &str,
 ) {
     let handle = &person.instance.handle;
     platform.app.accounts.schedule_deletion_of(handle, "operator").await.unwrap();
-    if let Some((_, moment, deed)) = trouble {
+    if let Some((_, moment, deed)) = fault {
         for verb in ["bury_volume", "remove_container", "destroy_volume"] {
             points.once(verb, *moment, deed.clone());
         }
     }
     for _ in 0..ROUNDS {
         platform.look().await;
-        // One that breaks is finished by a later one.
+        // A later run finishes a deletion that failed.
         let _ = platform.app.accounts.advance_deletions(&platform.app.modules).await;
         platform.wait(WEEK).await;
     }
@@ -200,8 +212,8 @@ async fn leave(
     assert_eq!(account.state, AccountState::Deleted, "{what}: the account is there");
 }
 
-/// Waits out the pauses until it is where it was going.
-async fn arrive(platform: &FakePlatform, person: &Person, fact: Fact, what: &str) {
+/// Waits out the backoffs until the instance has reached `fact`.
+async fn until_fact(platform: &FakePlatform, person: &Person, fact: Fact, what: &str) {
     for _ in 0..ROUNDS {
         if person.instance.fact() == fact {
             return;
@@ -211,8 +223,8 @@ async fn arrive(platform: &FakePlatform, person: &Person, fact: Fact, what: &str
     panic!("{what}: {:?} instead of {fact:?}", person.instance.status());
 }
 
-/// One container at most, in the state that is said, with the token that the ledger knows.
-async fn is_whole(platform: &FakePlatform, person: &Person, what: &str) {
+/// At most one container, in the state that the fact says, with the token that the database knows.
+async fn assert_consistent(platform: &FakePlatform, person: &Person, what: &str) {
     let id = person.instance.id;
     let all = platform.host.list().await.unwrap();
     let ours: Vec<_> = all.iter().filter(|seen| seen.instance == id).collect();
@@ -226,15 +238,15 @@ async fn is_whole(platform: &FakePlatform, person: &Person, what: &str) {
     };
     assert_eq!(state, expected, "{what}");
     if let Some(spec) = platform.host.spec(id) {
-        let by_token = platform.instances().by_token_hash(&berth::secrets::hash(&spec.token));
+        let by_token = platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token));
         assert!(by_token.is_some_and(|instance| instance.id == id), "{what}: the token is another's");
     }
     let recorded = platform.instances().recorded(id).await.unwrap();
-    assert_eq!(recorded.fact, person.instance.fact(), "{what}: the ledger says the same");
+    assert_eq!(recorded.fact, person.instance.fact(), "{what}: the database says the same");
 }
 
-fn next_handle() -> &'static str {
+fn next_handle() -> String {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static NEXT: AtomicUsize = AtomicUsize::new(1);
-    format!("walker{}", NEXT.fetch_add(1, Ordering::Relaxed)).leak()
+    format!("person{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }

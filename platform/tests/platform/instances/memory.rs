@@ -1,19 +1,21 @@
-//! When the host's memory runs short: who sleeps, who may start, and in which order.
+//! Memory pressure on the host: which instances sleep, which may start, and in which order.
 
 use std::time::Duration;
 
-use berth::containers::ContainerHost as _;
-use berth::containers::ContainerLoad;
-use berth::containers::fake::{HoldPoint, Verb};
 use berth::instances::{Cause, Fact, Work};
+use berth_containers::ContainerHost as _;
+use berth_containers::ContainerLoad;
+use berth_containers::fake::{HoldPoint, Verb};
 
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
+use berth_testing::wait::eventually_some;
 
-/// What moved within this time is in flight.
+/// An instance with traffic within this time counts as busy.
 const QUIET: Duration = Duration::from_secs(10);
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 
-/// Half of what must stay free is missing, and every instance holds twice that.
+/// Half of the reserve of free memory is missing, and every instance holds twice that amount.
 async fn run_short(platform: &FakePlatform, people: &[&Person]) {
     let mut containers = Vec::new();
     for person in people {
@@ -33,7 +35,7 @@ async fn relieve(platform: &FakePlatform) {
 }
 
 #[tokio::test]
-async fn who_was_used_longest_ago_sleeps_first_and_work_in_flight_never() {
+async fn under_pressure_the_least_recently_used_instance_sleeps_first_and_a_busy_one_never() {
     let platform = FakePlatform::new(&[]).await;
     let ann = platform.settle_in("ann").await;
     let working = ann.instance.begin_work(Work::Request);
@@ -47,11 +49,11 @@ async fn who_was_used_longest_ago_sleeps_first_and_work_in_flight_never() {
     assert_eq!(
         [&ann, &ben, &cid].map(|one| one.instance.fact()),
         [Fact::Awake, Fact::Frozen, Fact::Awake],
-        "one is enough, and the first of those who do nothing"
+        "freezing one is enough: the first of the idle ones"
     );
     assert_eq!(ben.instance.status().cause, Cause::Pressure);
     drop(working);
-    // Used again, it is as good as any other.
+    // After a visit it ranks like any other instance.
     platform.host.set_load(|load| load.memory_available = load.memory_total);
     platform.clock.advance(Duration::from_secs(1));
     platform.instances().wake(&ben.instance, Cause::Visit).await.unwrap();
@@ -61,7 +63,7 @@ async fn who_was_used_longest_ago_sleeps_first_and_work_in_flight_never() {
 }
 
 #[tokio::test]
-async fn without_swap_it_is_stopped_because_freezing_would_free_nothing() {
+async fn without_swap_an_instance_is_stopped_because_freezing_would_free_nothing() {
     let platform = FakePlatform::new(&[]).await;
     let ann = platform.settle_in("ann").await;
     platform.clock.advance(QUIET);
@@ -72,7 +74,7 @@ async fn without_swap_it_is_stopped_because_freezing_would_free_nothing() {
 }
 
 #[tokio::test]
-async fn a_sleeper_starts_only_when_others_have_made_room() {
+async fn a_start_waits_until_enough_memory_is_free() {
     let platform = FakePlatform::new(&[]).await;
     let ann = platform.settle_in("ann").await;
     platform.wait(HALF_AN_HOUR).await;
@@ -83,42 +85,38 @@ async fn a_sleeper_starts_only_when_others_have_made_room() {
     platform.clock.advance(Duration::from_secs(1));
     platform.instances().wake(&ann.instance, Cause::Visit).await.unwrap();
     until(&ben.instance, |s| s.fact == Fact::Frozen && s.cause == Cause::Pressure).await;
-    assert_eq!(platform.host.calls(Verb::Start), starts, "nothing starts before there is room");
+    assert_eq!(platform.host.calls(Verb::Start), starts, "nothing starts before memory is free");
     platform.host.set_load(|load| load.memory_available = load.memory_total);
     until(&ann.instance, |s| s.fact == Fact::Awake).await;
 }
 
 #[tokio::test]
-async fn a_herd_wakes_in_the_order_of_asking_no_more_at_a_time_than_may() {
+async fn instances_start_in_the_order_of_their_requests_within_the_limit_of_starts() {
     const HANDLES: [&str; 6] = ["ann", "ben", "cid", "dora", "emil", "fay"];
     let platform = FakePlatform::new(&[("BERTH_STARTS_AT_ONCE", "1")]).await;
-    let mut herd = Vec::new();
+    let mut people = Vec::new();
     for handle in HANDLES {
-        herd.push(platform.settle_in(handle).await);
+        people.push(platform.settle_in(handle).await);
     }
     platform.wait(HALF_AN_HOUR).await;
     platform.host.hold(Verb::Start, HoldPoint::BeforeEffect);
-    for one in &herd {
+    for one in &people {
         platform.instances().wake(&one.instance, Cause::Visit).await.unwrap();
-        // Asked one after the other: each is on its way before the next.
+        // One request after the other: each instance is waking before the next request.
         until(&one.instance, |s| s.fact == Fact::Waking).await;
     }
     let starts = platform.host.calls(Verb::Start);
     let mut order = Vec::new();
-    for _ in &herd {
+    for _ in &people {
         platform.host.until_held(Verb::Start).await;
         assert!(platform.host.calls(Verb::Start) - starts <= 1 + order.len());
         platform.host.let_one_pass(Verb::Start);
-        let woken = async {
-            loop {
-                let awake = |one: &&Person| one.instance.fact() == Fact::Awake && !order.contains(&one.handle);
-                if let Some(one) = herd.iter().find(awake) {
-                    return one.handle;
-                }
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+        let woken = async || {
+            let awake = |one: &&Person| one.instance.fact() == Fact::Awake && !order.contains(&one.handle);
+            people.iter().find(awake).map(|one| one.handle.clone())
         };
-        order.push(tokio::time::timeout(Duration::from_secs(20), woken).await.expect("one was let pass"));
+        let handle = eventually_some("the released start makes its instance awake", woken).await;
+        order.push(handle);
     }
     assert_eq!(order, HANDLES);
 }

@@ -1,4 +1,4 @@
-//! Instances: what becomes of a wish, of idleness, and of a bad night.
+//! The lifecycle of instances: wishes, idle timeouts, failures, and a platform that is killed at any step.
 
 mod clock_jumps;
 mod deletion;
@@ -8,10 +8,10 @@ mod upgrades;
 
 use std::time::Duration;
 
-use berth::containers::fake::{HoldPoint, Verb};
-use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
-use berth::error::Error;
 use berth::instances::{Cause, Fact, Instances, Wish, Work};
+use berth_containers::fake::{HoldPoint, Verb};
+use berth_containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
+use berth_ground::error::Error;
 
 use berth_testing::databases;
 use berth_testing::fake_platform::{FakePlatform, until};
@@ -20,7 +20,7 @@ const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 
 #[tokio::test]
-async fn a_new_instance_is_made_and_becomes_awake() {
+async fn a_new_instance_is_created_and_becomes_awake() {
     for database in databases().await {
         let platform = FakePlatform::on(database, &[]).await;
         let alice = platform.settle_in("alice").await;
@@ -29,14 +29,14 @@ async fn a_new_instance_is_made_and_becomes_awake() {
         assert_eq!(seen.container.unwrap().state, ContainerState::Running);
         let spec = platform.host.spec(alice.instance.id).unwrap();
         assert_eq!(spec.url, "https://alice.example.com");
-        let by_token = platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).unwrap();
+        let by_token = platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token)).unwrap();
         assert_eq!(by_token.id, alice.instance.id, "the token in the container is the instance's own");
         assert_eq!(platform.instances().awake_count(), 1);
     }
 }
 
 #[tokio::test]
-async fn people_who_sign_up_at_the_same_moment_get_a_place_each() {
+async fn concurrent_sign_ups_get_an_address_each() {
     for database in databases().await {
         let platform = FakePlatform::on(database, &[]).await;
         let handles = ["ann", "ben", "cid", "dora", "emil", "fay"];
@@ -84,7 +84,7 @@ async fn an_idle_instance_is_frozen_then_stopped_and_a_visit_wakes_it() {
 }
 
 #[tokio::test]
-async fn why_it_came_to_be_so_is_still_known_after_a_restart() {
+async fn fact_and_cause_survive_a_restart() {
     for database in databases().await {
         let mut platform = FakePlatform::on(database, &[]).await;
         let alice = platform.settle_in("alice").await;
@@ -107,7 +107,7 @@ async fn why_it_came_to_be_so_is_still_known_after_a_restart() {
 }
 
 #[tokio::test]
-async fn work_in_flight_keeps_it_awake_however_long_it_takes() {
+async fn work_in_flight_keeps_an_instance_awake_however_long_it_takes() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     let work = alice.instance.begin_work(Work::Request);
@@ -119,7 +119,7 @@ async fn work_in_flight_keeps_it_awake_however_long_it_takes() {
 }
 
 #[tokio::test]
-async fn a_hundred_visits_to_a_sleeper_are_one_start() {
+async fn a_hundred_visits_to_a_sleeping_instance_cause_one_start() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     platform.wait(HALF_AN_HOUR).await;
@@ -135,7 +135,7 @@ async fn a_hundred_visits_to_a_sleeper_are_one_start() {
 }
 
 #[tokio::test]
-async fn asked_to_sleep_it_sleeps_at_once_and_a_visit_makes_it_available_again() {
+async fn a_wish_to_sleep_is_followed_at_once_and_a_visit_wakes_the_instance_again() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     for (how, fact) in [(Wish::Frozen, Fact::Frozen), (Wish::Stopped, Fact::Stopped)] {
@@ -149,7 +149,7 @@ async fn asked_to_sleep_it_sleeps_at_once_and_a_visit_makes_it_available_again()
 }
 
 #[tokio::test]
-async fn a_failed_step_is_told_in_a_sentence_and_tried_again() {
+async fn a_failed_step_is_reported_in_a_sentence_and_retried() {
     let platform = FakePlatform::new(&[]).await;
     for (error, words) in [
         (HostError::DiskFull, "disk is full"),
@@ -157,8 +157,7 @@ async fn a_failed_step_is_told_in_a_sentence_and_tried_again() {
         (HostError::Timeout, "does not answer"),
     ] {
         platform.host.fail_next(Verb::Create, error);
-        let handle: &'static str =
-            ["ann", "ben", "cid"][usize::from(words == "image") + 2 * usize::from(words == "does not answer")];
+        let handle = ["ann", "ben", "cid"][usize::from(words == "image") + 2 * usize::from(words == "does not answer")];
         let person = platform.sign_up(handle).await;
         let status = until(&person.instance, |s| s.fact == Fact::Failed).await;
         assert!(status.failure.as_ref().is_some_and(|f| f.contains(words)), "{status:?}");
@@ -169,7 +168,7 @@ async fn a_failed_step_is_told_in_a_sentence_and_tried_again() {
 }
 
 #[tokio::test]
-async fn another_failure_after_the_first_is_written_down_too() {
+async fn a_second_failure_replaces_the_first_in_the_database() {
     for database in databases().await {
         let platform = FakePlatform::on(database, &[]).await;
         platform.host.fail_next(Verb::Create, HostError::DiskFull);
@@ -182,16 +181,16 @@ async fn another_failure_after_the_first_is_written_down_too() {
         assert!(recorded.failure.as_ref().is_some_and(|f| f.contains("image")), "{recorded:?}");
         assert_eq!(recorded.since, platform.clock.now());
         let history = platform.instances().history(alice.instance.id, 10).await.unwrap();
-        assert_eq!(history.len(), 1, "it has failed once for the history: {history:?}");
+        assert_eq!(history.len(), 1, "the history holds one failure: {history:?}");
     }
 }
 
 #[tokio::test]
-async fn killed_at_any_step_it_converges_with_nothing_doubled_and_nothing_lost() {
+async fn after_a_kill_at_any_step_one_container_with_its_volume_is_left() {
     for verb in [Verb::EnsureVolume, Verb::Create, Verb::Start, Verb::Inspect] {
         for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
             let mut platform = FakePlatform::new(&[]).await;
-            // The process dies with this call under way: it never hears what became of it.
+            // The process dies while this call is in flight and never learns its outcome.
             platform.host.hold(verb, held);
             let id = platform.sign_up("alice").await.instance.id;
             platform.host.until_held(verb).await;
@@ -205,13 +204,16 @@ async fn killed_at_any_step_it_converges_with_nothing_doubled_and_nothing_lost()
             assert_eq!(seen.len(), 1, "{verb:?} {held:?}: {seen:?}");
             assert!(seen[0].instance == id && seen[0].volume && seen[0].container.is_some());
             let spec = platform.host.spec(id).unwrap();
-            assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some(), "{verb:?}");
+            assert!(
+                platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token)).is_some(),
+                "{verb:?}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn the_engine_goes_and_comes_back() {
+async fn an_unreachable_engine_is_reported_and_the_wake_succeeds_once_it_is_back() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     platform.wait(HALF_AN_HOUR).await;
@@ -225,7 +227,7 @@ async fn the_engine_goes_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_list_from_before_a_wake_does_not_undo_it() {
+async fn a_stale_list_of_containers_does_not_undo_a_wake() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     platform.wait(HALF_AN_HOUR).await;
@@ -246,7 +248,7 @@ async fn a_list_from_before_a_wake_does_not_undo_it() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_come_to_rest_does_not_delay_the_start() {
+async fn an_instance_that_does_not_settle_does_not_delay_the_platforms_start() {
     let mut platform = FakePlatform::new(&[]).await;
     platform.settle_in("alice").await;
     platform.kill().await;
@@ -257,7 +259,8 @@ async fn one_that_does_not_come_to_rest_does_not_delay_the_start() {
 }
 
 #[tokio::test]
-async fn what_ran_while_nobody_looked_is_in_use_also_when_the_engine_was_away_at_the_start() {
+async fn a_container_that_ran_while_the_platform_was_down_counts_as_used_even_when_the_engine_was_unreachable_at_the_start()
+ {
     let mut platform = FakePlatform::new(&[]).await;
     platform.settle_in("alice").await;
     platform.kill().await;
@@ -272,7 +275,7 @@ async fn what_ran_while_nobody_looked_is_in_use_also_when_the_engine_was_away_at
 }
 
 #[tokio::test]
-async fn one_that_ended_by_itself_stays_so_until_somebody_wants_it() {
+async fn a_container_that_exited_stays_stopped_until_the_next_wake() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     let starts = platform.host.calls(Verb::Start);
@@ -285,7 +288,7 @@ async fn one_that_ended_by_itself_stays_so_until_somebody_wants_it() {
 }
 
 #[tokio::test]
-async fn a_suspended_instance_stops_and_nobody_wakes_it() {
+async fn a_suspended_instance_stops_and_cannot_be_woken() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     let handle = alice.instance.handle.clone();
@@ -301,12 +304,12 @@ async fn a_suspended_instance_stops_and_nobody_wakes_it() {
 }
 
 #[tokio::test]
-async fn a_wake_that_did_not_hear_of_the_suspension_does_not_undo_it() {
+async fn a_wake_does_not_undo_a_suspension_by_another_process() {
     for database in databases().await {
         let platform = FakePlatform::on(database, &[]).await;
         let (alice, bob) = (platform.settle_in("alice").await, platform.settle_in("bob").await);
         platform.clock.advance(Duration::from_secs(1));
-        // Written by another process, which died before it said so.
+        // Written by another process, which died before it notified this one.
         for person in [&alice, &bob] {
             let tx = platform.app.db.begin().await.unwrap();
             platform.instances().suspend_in(&tx, person.instance.account).await.unwrap();
@@ -324,7 +327,7 @@ async fn a_wake_that_did_not_hear_of_the_suspension_does_not_undo_it() {
 }
 
 #[tokio::test]
-async fn asked_anew_from_another_process_it_does_not_sit_out_the_pause() {
+async fn a_new_wish_from_another_process_ends_the_backoff() {
     let platform = FakePlatform::new(&[]).await;
     platform.host.fail_next(Verb::Create, HostError::DiskFull);
     let alice = platform.sign_up("alice").await;
@@ -349,14 +352,14 @@ async fn a_removed_instance_loses_its_container_and_keeps_its_files() {
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 
-/// The instances as another process has them, with the database of one platform and the containers of another.
+/// The instances of another process on the database of `ledger` and the container host of `world`.
 async fn other_process(ledger: &FakePlatform, world: &FakePlatform) -> Instances {
     let host = std::sync::Arc::new(world.host.clone());
     Instances::open(ledger.app.db.clone(), ledger.clock.clone(), host, &ledger.app.config).await.unwrap()
 }
 
 #[tokio::test]
-async fn an_empty_database_facing_containers_is_the_wrong_database() {
+async fn an_empty_database_facing_live_containers_refuses_to_start() {
     let platform = FakePlatform::new(&[]).await;
     platform.settle_in("alice").await;
     let other = FakePlatform::new(&[]).await;
@@ -365,7 +368,7 @@ async fn an_empty_database_facing_containers_is_the_wrong_database() {
 }
 
 #[tokio::test]
-async fn an_empty_database_takes_nothing_away_when_the_engine_was_away_at_the_start() {
+async fn an_empty_database_removes_no_container_when_the_engine_was_unreachable_at_the_start() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     let other = FakePlatform::new(&[]).await;
@@ -381,17 +384,17 @@ async fn an_empty_database_takes_nothing_away_when_the_engine_was_away_at_the_st
 }
 
 #[tokio::test]
-async fn a_container_that_no_row_knows_goes_at_the_second_look_and_its_volume_stays() {
+async fn an_unknown_container_is_removed_when_seen_twice_and_its_volume_stays() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     let mut spec = platform.host.spec(alice.instance.id).unwrap();
     spec.instance = berth::db::InstanceId(platform.clock.uuid());
-    spec.slot = berth::containers::Slot(7);
+    spec.slot = berth_containers::Slot(7);
     platform.host.ensure_volume(spec.instance, &spec.size).await.unwrap();
     platform.host.create(&spec).await.unwrap();
     platform.look().await;
     platform.wait(Duration::from_secs(60)).await;
-    assert!(platform.host.inspect(spec.instance).await.unwrap().container.is_some(), "one look is not enough");
+    assert!(platform.host.inspect(spec.instance).await.unwrap().container.is_some(), "one sighting is not enough");
     platform.wait(Duration::from_secs(10 * 60)).await;
     let seen = platform.host.inspect(spec.instance).await.unwrap();
     assert!(seen.volume && seen.container.is_none());

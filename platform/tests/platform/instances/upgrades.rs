@@ -1,14 +1,15 @@
-//! Upgrades: another container on the same files, and back when it does not do.
+//! Upgrades: a container of a newer image on the same volume, and a rollback when the newer program does not start.
 
 use std::time::Duration;
 
-use berth::containers::fake::{HoldPoint, Verb};
-use berth::containers::{ContainerExit, ContainerHost as _, ObservedContainer};
-use berth::error::Error;
 use berth::instances::{Cause, Fact, InstanceSettings, STUCK_AFTER, UpgradeOutcome, Wish, Work};
+use berth_containers::fake::{HoldPoint, Verb};
+use berth_containers::{ContainerExit, ContainerHost as _, ObservedContainer};
+use berth_ground::error::Error;
 
 use berth_testing::databases;
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 const IMAGE: &str = "berth-instance:latest";
@@ -25,7 +26,7 @@ async fn a_rebuilt_image_reaches_an_instance_at_its_next_start_and_not_before() 
         let before = container(&platform, &alice).await;
         platform.host.rebuild_image(IMAGE);
         platform.look().await;
-        assert_eq!(container(&platform, &alice).await.id, before.id, "what runs goes on");
+        assert_eq!(container(&platform, &alice).await.id, before.id, "a running container is left alone");
         assert!(alice.instance.is_outdated());
         platform.wait(HALF_AN_HOUR).await;
         assert_eq!(alice.instance.fact(), Fact::Stopped);
@@ -38,12 +39,12 @@ async fn a_rebuilt_image_reaches_an_instance_at_its_next_start_and_not_before() 
         assert_eq!(status.cause, Cause::Visit);
         assert!(!alice.instance.is_outdated());
         let spec = platform.host.spec(alice.instance.id).unwrap();
-        assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some());
+        assert!(platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token)).is_some());
     }
 }
 
 #[tokio::test]
-async fn asked_for_it_waits_for_what_is_in_flight_and_then_happens_at_once() {
+async fn a_requested_upgrade_waits_for_work_in_flight_and_then_happens_at_once() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     let before = container(&platform, &alice).await;
@@ -59,11 +60,11 @@ async fn asked_for_it_waits_for_what_is_in_flight_and_then_happens_at_once() {
     let after = container(&platform, &alice).await;
     assert!(after.current && after.id != before.id);
     let history = platform.instances().history(alice.instance.id, 1).await.unwrap();
-    assert_eq!(history[0].cause, Cause::SignUp, "it came back to where it was: nothing to tell but where it began");
+    assert_eq!(history[0].cause, Cause::SignUp, "the instance is awake as before: an upgrade adds no change of fact");
 }
 
 #[tokio::test]
-async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_before() {
+async fn a_newer_container_that_does_not_become_ready_is_rolled_back() {
     for database in databases().await {
         let platform = FakePlatform::on(database, &[]).await;
         let alice = platform.settle_in("alice").await;
@@ -76,13 +77,13 @@ async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_befor
         platform.host.until_held(Verb::Start).await;
         let newer = container(&platform, &alice).await;
         assert_ne!(newer.image_id, before.image_id);
-        // The newer program ends right after its start.
+        // The newer program exits right after its start.
         platform.host.breaks_when_started(&newer.image_id, ContainerExit { code: 3, out_of_memory: false });
         platform.host.release(Verb::Start);
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
         platform.instances().settled().await;
         assert_eq!(container(&platform, &alice).await.image_id, before.image_id);
-        // It is not tried again, also after a restart of everything, until its name means another.
+        // A refused image is not retried, after a sleep either, until its tag points to another one.
         platform.wait(HALF_AN_HOUR).await;
         platform.visit(&alice.instance).await;
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
@@ -99,7 +100,7 @@ async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_befor
 }
 
 #[tokio::test]
-async fn killed_at_any_step_of_an_upgrade_it_ends_in_one_container_on_the_same_files() {
+async fn after_a_kill_at_any_step_of_an_upgrade_one_container_on_the_same_volume_is_left() {
     for verb in [Verb::Create, Verb::Start, Verb::Inspect] {
         for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
             for breaks in [false, true] {
@@ -129,14 +130,14 @@ async fn killed_at_any_step_of_an_upgrade_it_ends_in_one_container_on_the_same_f
                 assert!(seen[0].volume);
                 assert_eq!(there.image_id == before.image_id, breaks, "{verb:?} {held:?} {breaks}");
                 let spec = platform.host.spec(instance.id).unwrap();
-                assert!(platform.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some());
+                assert!(platform.instances().by_token_hash(&berth_ground::secrets::hash(&spec.token)).is_some());
             }
         }
     }
 }
 
 #[tokio::test]
-async fn another_image_and_size_reach_it_at_its_next_start_and_survive_a_restart() {
+async fn another_image_and_size_apply_at_the_next_start_and_survive_a_restart() {
     for database in databases().await {
         let settings = [
             ("BERTH_IMAGES", "berth-instance:latest,other:1"),
@@ -145,45 +146,45 @@ async fn another_image_and_size_reach_it_at_its_next_start_and_survive_a_restart
         let mut platform = FakePlatform::on(database, &settings).await;
         let alice = platform.settle_in("alice").await;
         let before = container(&platform, &alice).await;
-        let terms = InstanceSettings { image: "other:1".into(), size: "large".into(), ..alice.instance.terms() };
-        platform.instances().set_terms(&alice.instance, terms.clone()).await.unwrap();
+        let settings = InstanceSettings { image: "other:1".into(), size: "large".into(), ..alice.instance.settings() };
+        platform.instances().set_settings(&alice.instance, settings.clone()).await.unwrap();
         platform.look().await;
         assert_eq!(container(&platform, &alice).await.id, before.id);
         platform.wait(HALF_AN_HOUR).await;
         platform.restart().await;
         let instance = platform.instances().all().pop().unwrap();
-        assert_eq!(instance.terms(), terms);
+        assert_eq!(instance.settings(), settings);
         platform.visit(&instance).await;
         until(&instance, |s| s.fact == Fact::Awake).await;
         let spec = platform.host.spec(instance.id).unwrap();
         assert_eq!((spec.image.as_str(), spec.size.as_str()), ("other:1", "large"));
 
-        // How soon it sleeps counts from now on.
-        let hasty = InstanceSettings { size: "hasty".into(), ..terms };
-        platform.instances().set_terms(&instance, hasty).await.unwrap();
+        // Idle timeouts apply at once.
+        let hasty = InstanceSettings { size: "hasty".into(), ..settings };
+        platform.instances().set_settings(&instance, hasty).await.unwrap();
         platform.wait(Duration::from_secs(60)).await;
         until(&instance, |s| s.fact == Fact::Frozen).await;
     }
 }
 
 #[tokio::test]
-async fn terms_that_cannot_be_are_refused_with_what_there_is() {
+async fn invalid_terms_are_refused_with_the_choices_there_are() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
-    let terms = alice.instance.terms();
+    let settings = alice.instance.settings();
     let minute = Some(Duration::from_secs(60));
     for (wrong, field, words) in [
-        (InstanceSettings { image: "somebody/else:1".into(), ..terms.clone() }, "image", IMAGE),
-        (InstanceSettings { size: "huge".into(), ..terms.clone() }, "size", "standard"),
-        (InstanceSettings { stop_after: minute, ..terms.clone() }, "stop_after", "frozen first"),
-        (InstanceSettings { remove_after: minute, ..terms.clone() }, "remove_after", "stopped first"),
+        (InstanceSettings { image: "somebody/else:1".into(), ..settings.clone() }, "image", IMAGE),
+        (InstanceSettings { size: "huge".into(), ..settings.clone() }, "size", "standard"),
+        (InstanceSettings { stop_after: minute, ..settings.clone() }, "stop_after", "frozen first"),
+        (InstanceSettings { remove_after: minute, ..settings.clone() }, "remove_after", "stopped first"),
     ] {
-        let refused = platform.instances().set_terms(&alice.instance, wrong).await;
+        let refused = platform.instances().set_settings(&alice.instance, wrong).await;
         assert!(
             matches!(&refused, Err(Error::Invalid { field: f, message }) if *f == field && message.contains(words)),
             "{refused:?}"
         );
-        assert_eq!(alice.instance.terms(), terms);
+        assert_eq!(alice.instance.settings(), settings);
     }
 }
 
@@ -200,7 +201,7 @@ async fn a_suspended_instance_is_not_upgraded() {
 }
 
 #[tokio::test]
-async fn what_nobody_used_for_thirty_days_has_no_container_and_all_its_files() {
+async fn an_instance_unused_for_thirty_days_loses_its_container_and_keeps_its_volume() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     platform.wait(HALF_AN_HOUR).await;
@@ -216,7 +217,7 @@ async fn what_nobody_used_for_thirty_days_has_no_container_and_all_its_files() {
 }
 
 #[tokio::test]
-async fn one_that_is_on_its_way_too_long_is_stuck_and_stopping_it_frees_it() {
+async fn an_instance_that_wakes_too_long_counts_as_stuck_and_can_be_stopped() {
     let platform = FakePlatform::new(&[]).await;
     let alice = platform.settle_in("alice").await;
     platform.wait(HALF_AN_HOUR).await;
@@ -237,20 +238,20 @@ async fn one_that_is_on_its_way_too_long_is_stuck_and_stopping_it_frees_it() {
 }
 
 #[tokio::test]
-async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
+async fn the_outcome_of_a_requested_upgrade_is_reported() {
     let platform = FakePlatform::new(&[("BERTH_IMAGES", "berth-instance:latest,other:1")]).await;
     let alice = platform.settle_in("alice").await;
     let ask = async |image: &str| {
         platform.clock.advance(Duration::from_secs(1));
-        let terms = InstanceSettings { image: image.into(), ..alice.instance.terms() };
-        platform.instances().set_terms(&alice.instance, terms).await.unwrap();
+        let settings = InstanceSettings { image: image.into(), ..alice.instance.settings() };
+        platform.instances().set_settings(&alice.instance, settings).await.unwrap();
         platform.instances().settled().await;
         let asked_at = platform.clock.now();
         let work = alice.instance.begin_work(Work::Request);
         platform.instances().upgrade(&alice.instance).await.unwrap();
         platform.instances().settled().await;
         let renewed = platform.instances().renewed(alice.instance.id, asked_at).await.unwrap();
-        assert_eq!(renewed, UpgradeOutcome::UnderWay, "{image}: it waits for what is in flight");
+        assert_eq!(renewed, UpgradeOutcome::UnderWay, "{image}: it waits for work in flight");
         platform.clock.advance(Duration::from_secs(1));
         drop(work);
         platform.look().await;
@@ -263,6 +264,6 @@ async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
     assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done);
     platform.host.breaks_when_started(&broken, ContainerExit { code: 3, out_of_memory: false });
     assert_eq!(ask("other:1").await, UpgradeOutcome::RolledBack);
-    assert!(platform.instances().outdated().await.unwrap().is_empty(), "what was refused is not offered again");
-    assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done, "another one is");
+    assert!(platform.instances().outdated().await.unwrap().is_empty(), "a refused image is not offered again");
+    assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done, "another image is");
 }

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use berth::handle::Handle;
 use berth::quota::admission::AccountLimits;
+use berth_ground::handle::Handle;
+use berth_ground::money::Nanodollars;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json as value};
@@ -14,7 +15,8 @@ use tokio::sync::Semaphore;
 
 use super::transcripts::recorded;
 use super::{COMPLETIONS, MESSAGES, RESPONSES, until_settled};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 use berth_testing::{Database, databases, sqlite};
 
@@ -26,7 +28,7 @@ const LOWERED_TO: &str = "x-berth-max-tokens";
 async fn nearly_spent(database: Database) -> (QuotaPlatform, StubProvider) {
     let (provider, address) = StubProvider::listen().await;
     let world = QuotaPlatform::on(database, |config| {
-        config.limits.month_nanodollars = LEFT;
+        config.limits.month_nanodollars = Nanodollars(LEFT);
         config.anthropic.url = format!("http://{address}");
         config.openai.url = format!("http://{address}");
     })
@@ -57,7 +59,7 @@ fn lowered_to(answer: &reqwest::Response) -> Option<i64> {
 }
 
 async fn held(world: &QuotaPlatform, person: &Person) -> i64 {
-    world.app.quota.ledger.receipts(person.instance.account, 1).await.unwrap()[0].held_nanodollars
+    world.app.quota.ledger.receipts(person.instance.account, 1).await.unwrap()[0].held_nanodollars.0
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,11 +145,11 @@ async fn an_answer_is_as_long_as_the_budget_buys_and_the_rest_of_the_body_is_unc
 async fn a_stream_has_the_lowered_limit_in_its_head() {
     let (world, provider) = nearly_spent(sqlite().await).await;
     let alice = world.person("alice").await;
-    provider.will_answer([count(20), CannedResponse::events(recorded("messages_cache.sse"), 61)]);
+    provider.will_answer([count(20), CannedResponse::events(recorded("messages/cache.sse"), 61)]);
     let body = r#"{"model":"claude-sonnet-4-6","max_tokens":64000,"stream":true,"messages":[]}"#;
     let says = call(&world, &alice, MESSAGES, body).await;
     assert!(lowered_to(&says).is_some_and(|limit| limit < 64_000));
-    assert_eq!(says.bytes().await.unwrap(), recorded("messages_cache.sse"));
+    assert_eq!(says.bytes().await.unwrap(), recorded("messages/cache.sse"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,8 +219,8 @@ async fn a_call_is_refused_when_only_a_useless_answer_would_fit() {
     }
     // The remaining budget now buys a dozen tokens of the dearer model.
     let mut own = world.app.quota.admission.own_limits(alice.instance.account).await.unwrap();
-    let spent = world.spend_at_rest(&alice).await.spent_nanodollars;
-    own = AccountLimits { month_nanodollars: Some(spent + 10_000_000), ..own };
+    let spent = world.spend_at_rest(&alice).await.spent_nanodollars.0;
+    own = AccountLimits { month_nanodollars: Some(Nanodollars(spent + 10_000_000)), ..own };
     world.app.quota.admission.set_limits(&Handle::parse("alice").unwrap(), own, "operator").await.unwrap();
     world.app.quota.admission.reload(alice.instance.account).await.unwrap();
     provider.requests();
@@ -237,7 +239,7 @@ async fn a_call_is_refused_when_only_a_useless_answer_would_fit() {
 async fn the_daily_budget_and_the_tokens_a_minute_shorten_an_answer_as_well() {
     let (provider, address) = StubProvider::listen().await;
     let world = QuotaPlatform::on(sqlite().await, |config| {
-        config.limits.day_nanodollars = Some(LEFT);
+        config.limits.day_nanodollars = Some(Nanodollars(LEFT));
         config.limits.tokens_a_minute = Some(3000);
         config.openai.url = format!("http://{address}");
     })
@@ -286,7 +288,7 @@ async fn a_hundred_calls_at_once_use_the_budget_to_the_last_token_and_no_more() 
         let gate = Arc::new(Semaphore::new(0));
         let address = gated(gate.clone()).await;
         let world = QuotaPlatform::on(database, |config| {
-            config.limits.month_nanodollars = 7_777_777;
+            config.limits.month_nanodollars = Nanodollars(7_777_777);
             config.openai.url = format!("http://{address}");
         })
         .await;
@@ -300,7 +302,7 @@ async fn a_hundred_calls_at_once_use_the_budget_to_the_last_token_and_no_more() 
             assert_eq!((refused.status().as_u16(), lowered_to(&refused)), (429, None), "{kind}");
         }
         let spend = world.app.quota.reports.budget(alice.instance.account).await.unwrap();
-        assert!((0..500).contains(&spend.left_nanodollars), "{kind}: {spend:?}");
+        assert!((0..500).contains(&spend.left_nanodollars.0), "{kind}: {spend:?}");
         gate.add_permits(100);
         let mut lowered = Vec::new();
         while let Some(made) = calls.next().await {
@@ -311,8 +313,8 @@ async fn a_hundred_calls_at_once_use_the_budget_to_the_last_token_and_no_more() 
         assert!(lowered.len() == 1 && (256..2000).contains(&lowered[0]), "{kind}: {lowered:?}");
         until_settled(&world, alice.instance.account).await;
         let receipts = world.app.quota.ledger.receipts(alice.instance.account, 100).await.unwrap();
-        let held: i64 = receipts.iter().map(|receipt| receipt.held_nanodollars).sum();
-        assert_eq!((receipts.len(), held), (8, spend.held_nanodollars), "{kind}");
-        assert_eq!(held + spend.left_nanodollars, 7_777_777, "{kind}");
+        let held: i64 = receipts.iter().map(|receipt| receipt.held_nanodollars.0).sum();
+        assert_eq!((receipts.len(), held), (8, spend.held_nanodollars.0), "{kind}");
+        assert_eq!(held + spend.left_nanodollars.0, 7_777_777, "{kind}");
     }
 }

@@ -1,10 +1,12 @@
 //! Providers from the operator's file: models behind a known wire format, and APIs with a price per call.
 
 use berth::config::Providers;
+use berth_ground::money::Nanodollars;
 use serde_json::{Value, json as value};
 
 use super::transcripts::recorded;
-use berth_testing::quota_platform::{Person, QuotaPlatform, client, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, client, json};
 use berth_testing::sqlite;
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 
@@ -30,7 +32,7 @@ async fn with_providers() -> (QuotaPlatform, Person, StubProvider) {
     let Ok(providers) = Providers::parse(&file.to_string()) else { panic!("the file is wrong") };
     let world = QuotaPlatform::on(sqlite().await, |config| {
         config.providers = providers;
-        config.limits.month_nanodollars = 100_000_000_000_000;
+        config.limits.month_nanodollars = Nanodollars(100_000_000_000_000);
     })
     .await;
     let alice = world.person("alice").await;
@@ -38,17 +40,17 @@ async fn with_providers() -> (QuotaPlatform, Person, StubProvider) {
 }
 
 async fn spent(world: &QuotaPlatform, person: &Person) -> i64 {
-    world.spend_at_rest(person).await.spent_nanodollars
+    world.spend_at_rest(person).await.spent_nanodollars.0
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn models_of_a_configured_provider_are_called_under_its_key_and_charged_at_its_prices() {
     let (world, alice, provider) = with_providers().await;
-    provider.will_answer([CannedResponse::events(recorded("chat_tools.sse"), 0)]);
+    provider.will_answer([CannedResponse::events(recorded("chat/tools.sse"), 0)]);
     let chat = value!({ "model": "llama", "messages": [], "stream": true });
     let says = alice.post(&world, "/groq/v1/chat/completions", &chat).send().await.unwrap();
     assert_eq!(says.status(), 200);
-    assert_eq!(says.bytes().await.unwrap(), recorded("chat_tools.plain.sse"));
+    assert_eq!(says.bytes().await.unwrap(), recorded("chat/tools.plain.sse"));
     let heard = provider.requests().remove(0);
     assert_eq!(
         (heard.uri.path(), &heard.headers["authorization"]),
@@ -84,7 +86,7 @@ async fn a_metered_api_answers_the_calls_that_have_a_price_and_no_others() {
     let heard = provider.requests().remove(0);
     assert_eq!(heard.uri, "/api/v1/forecast/berlin?days=3&units=c");
     assert_eq!(heard.headers["x-weather-key"], "weather-key");
-    assert!(!heard.headers.values().any(|value| value.to_str().unwrap().contains(&alice.token)));
+    assert!(!heard.headers.values().any(|value| value.to_str().unwrap().contains(alice.token())));
     assert_eq!(spent(&world, &alice).await, 2_000_000);
     let model = world.app.quota.reports.models_this_month(alice.instance.account).await.unwrap().remove(0);
     assert_eq!((model.model.as_str(), model.input_tokens, model.output_tokens), ("GET /v1/forecast/*", 0, 0));
@@ -107,7 +109,7 @@ async fn a_metered_api_answers_the_calls_that_have_a_price_and_no_others() {
     let url = format!("http://{}/metered/weather/v1/forecast/berlin", world.proxy);
     assert_eq!(client(None).get(&url).send().await.unwrap().status(), 401);
     assert_eq!(
-        client(Some(alice.instance.address())).delete(url).bearer_auth(&alice.token).send().await.unwrap().status(),
+        client(Some(alice.instance.address())).delete(url).bearer_auth(alice.token()).send().await.unwrap().status(),
         404
     );
     assert!(provider.requests().is_empty());

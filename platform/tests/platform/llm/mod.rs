@@ -12,13 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth::instances::Cause;
+use berth_ground::money::Nanodollars;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json as value};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use berth_testing::quota_platform::{Person, QuotaPlatform, client, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, client, json};
+use berth_testing::wait::{eventually, eventually_some};
 use berth_testing::{databases, sqlite};
 
 const MESSAGES: &str = "/anthropic/v1/messages";
@@ -103,11 +106,11 @@ async fn receipts_add_up_to_the_usage_that_the_provider_served() {
     let sum = |of: fn(&berth::quota::reports::ModelSpend) -> i64| models.iter().map(of).sum::<i64>();
     assert_eq!(sum(|model| model.input_tokens), served["input_tokens"].as_i64().unwrap());
     assert_eq!(sum(|model| model.output_tokens), served["output_tokens"].as_i64().unwrap());
-    assert_eq!(sum(|model| model.amount_nanodollars), spend.spent_nanodollars);
+    assert_eq!(sum(|model| model.amount_nanodollars.0), spend.spent_nanodollars.0);
     let tokens = |name: &str| served[name].as_i64().unwrap();
-    assert_eq!(spend.spent_nanodollars, tokens("input_tokens") * 100 + tokens("output_tokens") * 500);
+    assert_eq!(spend.spent_nanodollars.0, tokens("input_tokens") * 100 + tokens("output_tokens") * 500);
     let allowance = json(alice.get(&world, "/budget").send().await.unwrap()).await;
-    assert_eq!(allowance["left_nanodollars"], spend.allowance_nanodollars - spend.spent_nanodollars);
+    assert_eq!(allowance["left_nanodollars"], spend.allowance_nanodollars.0 - spend.spent_nanodollars.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +160,7 @@ async fn a_disconnect_without_figures_in_time_is_charged_all_output_that_may_be_
         let text = "x-demo-tokens=1000 x-demo-pace-ms=20";
         let body = if path == MESSAGES { message(text, true) } else { completion(text, &value!({ "stream": true })) };
         let url = format!("http://{proxy}{path}");
-        let call = client(Some(person.instance.address())).post(url).bearer_auth(&person.token).body(body.to_string());
+        let call = client(Some(person.instance.address())).post(url).bearer_auth(person.token()).body(body.to_string());
         let mut stream = call.send().await.unwrap().bytes_stream();
         for _ in 0..8 {
             stream.next().await.unwrap().unwrap();
@@ -184,7 +187,7 @@ async fn a_disconnect_without_figures_in_time_is_charged_the_seen_output_where_n
     ] {
         let person = world.person(name).await;
         let url = format!("http://{proxy}{path}");
-        let call = client(Some(person.instance.address())).post(url).bearer_auth(&person.token).body(body.to_string());
+        let call = client(Some(person.instance.address())).post(url).bearer_auth(person.token()).body(body.to_string());
         let mut stream = call.send().await.unwrap().bytes_stream();
         for _ in 0..8 {
             stream.next().await.unwrap().unwrap();
@@ -247,7 +250,9 @@ async fn the_allowance_is_kept_and_no_hold_remains_however_calls_end() {
     const ENDINGS: [&str; 5] =
         ["", "x-demo-fault=break", "x-demo-fault=overloaded", "x-demo-fault=status-529", "hang up"];
     for database in databases().await {
-        let world = Arc::new(QuotaPlatform::on(database, |config| config.limits.month_nanodollars = 12_000_000).await);
+        let world = Arc::new(
+            QuotaPlatform::on(database, |config| config.limits.month_nanodollars = Nanodollars(12_000_000)).await,
+        );
         let alice = Arc::new(world.person("alice").await);
         let calls = (0..40).map(|number: usize| {
             let (world, alice) = (world.clone(), alice.clone());
@@ -269,7 +274,7 @@ async fn the_allowance_is_kept_and_no_hold_remains_however_calls_end() {
         futures_util::future::join_all(calls).await;
         until_settled(&world, alice.instance.account).await;
         let spend = world.spend_at_rest(&alice).await;
-        assert!(spend.spent_nanodollars <= spend.allowance_nanodollars, "{}: {spend:?}", world.kind());
+        assert!(spend.spent_nanodollars.0 <= spend.allowance_nanodollars.0, "{}: {spend:?}", world.kind());
         let served = world.served().await;
         assert!(served["calls"].as_i64().unwrap() > 2, "{}: hardly anything was admitted: {served}", world.kind());
     }
@@ -283,8 +288,8 @@ async fn a_token_is_valid_only_from_its_own_instance() {
     let url = format!("http://{}{MESSAGES}", world.proxy);
     let from = |address, token: &str| client(address).post(&url).bearer_auth(token).body(body.to_string()).send();
     let home = Some(alice.instance.address());
-    assert_eq!(from(home, &alice.token).await.unwrap().status(), 200);
-    for (address, token) in [(Some(bob.instance.address()), &*alice.token), (None, &*alice.token), (home, "wrong")] {
+    assert_eq!(from(home, alice.token()).await.unwrap().status(), 200);
+    for (address, token) in [(Some(bob.instance.address()), alice.token()), (None, alice.token()), (home, "wrong")] {
         let refused = from(address, token).await.unwrap();
         assert_eq!(refused.status(), 401);
         let body = json(refused).await;
@@ -295,7 +300,7 @@ async fn a_token_is_valid_only_from_its_own_instance() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_have_the_providers_wire_format() {
-    let world = QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = 1000).await;
+    let world = QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = Nanodollars(1000)).await;
     let alice = world.person("alice").await;
     let refused = alice.post(&world, MESSAGES, &message("hi", true)).send().await.unwrap();
     assert_eq!((refused.status().as_u16(), &refused.headers()["x-should-retry"]), (429, &"false".parse().unwrap()));
@@ -350,7 +355,7 @@ async fn sent_by_hand(world: &QuotaPlatform, person: &Person, line: &str, more: 
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((person.instance.address(), 0).into()).unwrap();
     let mut stream = socket.connect(world.proxy).await.unwrap();
-    let token = &person.token;
+    let token = person.token();
     let head = format!("{line} HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\nconnection: close\r\n{more}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream
@@ -368,18 +373,12 @@ async fn an_instance_has_a_limit_of_concurrent_requests_free_ones_too() {
     let body = value!({ "model": "berth-demo", "messages": [] });
     let ask =
         async |person: &Person| person.post(&world, "/anthropic/v1/messages/count_tokens", &body).send().await.unwrap();
-    for _ in 0..500 {
-        let answer = ask(&alice).await;
-        if answer.status() == 429 {
-            assert_eq!(answer.headers()["retry-after"], "1");
-            assert_eq!(json(answer).await["error"]["type"], "rate_limit_error");
-            assert_eq!(ask(&bob).await.status(), 200);
-            drop(waiting);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("there is no limit");
+    let refusal = async || Some(ask(&alice).await).filter(|answer| answer.status() == 429);
+    let answer = eventually_some("the limit refuses a request", refusal).await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(json(answer).await["error"]["type"], "rate_limit_error");
+    assert_eq!(ask(&bob).await.status(), 200);
+    drop(waiting);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -423,37 +422,22 @@ async fn leave_when_held(
     call: impl Future<Output = reqwest::Result<reqwest::Response>> + Send + 'static,
 ) {
     let call = tokio::spawn(call);
-    for _ in 0..500 {
-        if world.app.quota.reports.budget(person.instance.account).await.unwrap().held_nanodollars > 0 {
-            call.abort();
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the call was not admitted");
+    let is_admitted =
+        async || world.app.quota.reports.budget(person.instance.account).await.unwrap().held_nanodollars.0 > 0;
+    eventually("the call is admitted", is_admitted).await;
+    call.abort();
 }
 
 /// Waits until no money is held, which means that the proxy has noticed the disconnect.
 async fn until_settled(world: &QuotaPlatform, account: berth::db::AccountId) {
-    for _ in 0..500 {
-        if world.app.quota.reports.budget(account).await.unwrap().held_nanodollars == 0 {
-            assert_eq!(world.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("a hold was not settled");
+    let is_settled = async || world.app.quota.reports.budget(account).await.unwrap().held_nanodollars.0 == 0;
+    eventually("no money is held", is_settled).await;
+    assert_eq!(world.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
 }
 
 /// Waits until the demo model has no open stream. At 20 ms a token, a whole answer would take 20 seconds.
 async fn until_the_provider_is_silent(world: &QuotaPlatform) {
-    for _ in 0..500 {
-        let served = world.served().await;
-        if served["streams"] == 0 {
-            assert!(served["output_tokens"].as_i64().unwrap() < 1000, "the answer was read to its end: {served}");
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the provider still streams");
+    let without_stream = async || Some(world.served().await).filter(|served| served["streams"] == 0);
+    let served = eventually_some("the provider has no open stream", without_stream).await;
+    assert!(served["output_tokens"].as_i64().unwrap() < 1000, "the answer was read to its end: {served}");
 }

@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use zeroize::Zeroizing;
 
 use super::{COMPLETIONS, MESSAGES, until_settled};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::sqlite;
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 
@@ -58,7 +59,7 @@ async fn a_refused_key_cools_down_and_another_one_is_used() {
     }
     // After the first refusal one key cools down, after the second both do, and each call is tried once.
     assert_eq!(used.len(), 1);
-    assert_eq!(world.spend_at_rest(&alice).await.held_nanodollars, 0);
+    assert_eq!(world.spend_at_rest(&alice).await.held_nanodollars.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +92,7 @@ async fn a_providers_message_about_the_platforms_keys_is_not_shown() {
         let error = json(says).await;
         assert!(!error.to_string().contains("one") && error["error"]["message"].is_string(), "{error}");
     }
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +117,7 @@ async fn a_call_is_retried_only_where_the_provider_asks_for_it() {
     let says = alice.post(&world, MESSAGES, &call(MESSAGES, false)).send().await.unwrap();
     assert_eq!(says.status(), 200);
     // One input token and one output token.
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 600);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 600);
 }
 
 /// A server that accepts connections, writes `words`, and is silent from then on.
@@ -147,7 +148,7 @@ async fn a_silent_provider_causes_a_timeout() {
         assert_eq!(json(says).await["error"]["type"], kind);
     }
     // The provider may have generated an answer, so the whole hold is charged.
-    assert!(world.spend_at_rest(&alice).await.spent_nanodollars > 4 * 100 * 500);
+    assert!(world.spend_at_rest(&alice).await.spent_nanodollars.0 > 4 * 100 * 500);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,7 +184,7 @@ async fn an_address_that_accepts_no_connection_is_not_tried_by_every_call() {
         assert_eq!(says.status(), 502, "{path}");
         assert!(json(says).await["error"]["message"].as_str().unwrap().contains("could not be reached"));
     }
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

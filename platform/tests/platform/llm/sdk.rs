@@ -8,8 +8,9 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
-use berth::handle::Handle;
 use berth::quota::admission::AccountLimits;
+use berth_ground::handle::Handle;
+use berth_ground::money::Nanodollars;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
@@ -22,7 +23,7 @@ use berth_testing::{python, sqlite};
 async fn demo_with_transcripts() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let demo = berth::demo::router();
+    let demo = berth_demo::router();
     let router = Router::new().fallback(move |request: Request| {
         let demo = demo.clone();
         async move {
@@ -60,18 +61,18 @@ async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
     world.app.quota.admission.set_limits(&Handle::parse("slow").unwrap(), own, "the operator").await.unwrap();
     // Less than the longest answer of the demo model can cost.
     let mut own = world.app.quota.admission.own_limits(frugal.instance.account).await.unwrap();
-    own = AccountLimits { month_nanodollars: Some(2_000_000), ..own };
+    own = AccountLimits { month_nanodollars: Some(Nanodollars(2_000_000)), ..own };
     world.app.quota.admission.set_limits(&Handle::parse("frugal").unwrap(), own, "the operator").await.unwrap();
     let run = tokio::process::Command::new(python())
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sdk_calls.py"))
         .env("ANTHROPIC_BASE_URL", format!("http://{}/anthropic", world.proxy))
-        .env("ANTHROPIC_API_KEY", &alice.token)
+        .env("ANTHROPIC_API_KEY", alice.token())
         .env("OPENAI_BASE_URL", format!("http://{}/openai/v1", world.proxy))
-        .env("OPENAI_API_KEY", &alice.token)
+        .env("OPENAI_API_KEY", alice.token())
         .env("LOCAL_ADDRESS", alice.instance.address().to_string())
-        .env("SLOW_API_KEY", &slow.token)
+        .env("SLOW_API_KEY", slow.token())
         .env("SLOW_ADDRESS", slow.instance.address().to_string())
-        .env("FRUGAL_API_KEY", &frugal.token)
+        .env("FRUGAL_API_KEY", frugal.token())
         .env("FRUGAL_ADDRESS", frugal.instance.address().to_string())
         .stdin(Stdio::null())
         .output();

@@ -1,9 +1,11 @@
 //! The served surface of each API: paths, fields, headers in both directions, and prices.
 
+use berth_ground::money::Nanodollars;
 use serde_json::{Value, json as value};
 
 use super::{COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::sqlite;
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 
@@ -11,7 +13,7 @@ use berth_testing::stub_provider::{CannedResponse, StubProvider};
 pub async fn scripted_world() -> (QuotaPlatform, Person, StubProvider) {
     let (provider, address) = StubProvider::listen().await;
     let world = QuotaPlatform::on(sqlite().await, |config| {
-        config.limits.month_nanodollars = 1_000_000_000_000;
+        config.limits.month_nanodollars = Nanodollars(1_000_000_000_000);
         config.anthropic.url = format!("http://{address}");
         config.openai.url = format!("http://{address}");
     })
@@ -131,7 +133,7 @@ async fn only_listed_paths_are_served() {
     let heard = provider.requests();
     assert_eq!(heard.len(), 1);
     assert_eq!(heard[0].uri.path(), "/v1/responses/input_tokens");
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +168,7 @@ async fn the_gateway_contract_of_claude_code_is_kept() {
     for (name, value) in headers {
         assert_eq!(heard.headers[name], value);
     }
-    assert!(!heard.headers.values().any(|value| value.to_str().unwrap().contains(&alice.token)));
+    assert!(!heard.headers.values().any(|value| value.to_str().unwrap().contains(alice.token())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,5 +206,5 @@ async fn provider_errors_pass_unchanged_without_headers_of_the_platforms_account
             assert_eq!(answer.bytes().await.unwrap(), error.as_bytes(), "{path}");
         }
     }
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 0);
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use berth::config::Providers;
 use berth::llm::ProxyTimeouts;
+use berth_ground::money::Nanodollars;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json as value};
 
 use super::outages::silent_after;
 use super::{COMPLETIONS, MESSAGES, RESPONSES};
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::stub_provider::{CannedResponse, StubProvider};
 use berth_testing::{Database, databases, sqlite};
 
@@ -27,7 +29,7 @@ async fn nearly_spent(database: Database) -> (QuotaPlatform, Person, StubProvide
 
 async fn at(database: Database, url: &str) -> QuotaPlatform {
     QuotaPlatform::on(database, |config| {
-        config.limits.month_nanodollars = LEFT;
+        config.limits.month_nanodollars = Nanodollars(LEFT);
         config.anthropic.url = url.into();
         config.openai.url = url.into();
     })
@@ -73,8 +75,8 @@ async fn a_call_too_large_by_its_bytes_is_made_when_the_provider_counts_few_enou
         assert_eq!(made.body, long_message().to_string());
         let receipt = world.app.quota.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0);
         // Held: a tenth more than the count, and 256 tokens, in the dearest region. Charged: the provider's figures.
-        assert_eq!(receipt.held_nanodollars, (8000 + 800 + 256) * 3300 + 100 * 16_500, "{kind}");
-        assert_eq!((receipt.amount_nanodollars, receipt.basis.as_str()), (8100 * 3000 + 50 * 15_000, "provider"));
+        assert_eq!(receipt.held_nanodollars.0, (8000 + 800 + 256) * 3300 + 100 * 16_500, "{kind}");
+        assert_eq!((receipt.amount_nanodollars.0, receipt.basis.as_str()), (8100 * 3000 + 50 * 15_000, "provider"));
         let bob = world.person("bob").await;
         provider.will_answer([count(1000), answer(1000, 50)]);
         let says = bob.post(&world, RESPONSES, &picture()).send().await.unwrap();
@@ -82,7 +84,7 @@ async fn a_call_too_large_by_its_bytes_is_made_when_the_provider_counts_few_enou
         drop(says.bytes().await);
         assert_eq!(provider.requests().remove(0).uri.path(), "/v1/responses/input_tokens");
         let receipt = world.app.quota.ledger.receipts(bob.instance.account, 1).await.unwrap().remove(0);
-        assert_eq!(receipt.held_nanodollars, (1000 + 100 + 512) * 1250 + 100 * 10_000, "{kind}");
+        assert_eq!(receipt.held_nanodollars.0, (1000 + 100 + 512) * 1250 + 100 * 10_000, "{kind}");
         world.spend_at_rest(&bob).await;
     }
 }
@@ -96,7 +98,7 @@ async fn a_count_that_is_too_high_refuses_and_says_what_the_call_could_cost_by_i
     let said = json(refused).await["error"]["message"].to_string();
     assert!(said.contains("up to $0.0750948, and $0.04 is left"), "{said}");
     assert_eq!(provider.requests().len(), 1);
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +138,7 @@ async fn without_a_usable_count_a_call_is_refused_by_its_bytes() {
         assert_refused_by_its_bytes(refused, &why).await;
         assert_eq!(provider.requests().len(), 1, "{why}");
     }
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +152,7 @@ async fn a_provider_that_is_away_or_does_not_count_in_time_is_not_waited_for() {
             world.proxy_with(ProxyTimeouts { count: Duration::from_millis(150), ..ProxyTimeouts::default() }).await;
         let refused = alice.post_by(proxy, MESSAGES, &long_message()).send().await.unwrap();
         assert_refused_by_its_bytes(refused, &url).await;
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 0);
     }
 }
 
@@ -183,7 +185,7 @@ async fn configured_providers_are_not_asked_for_a_count() {
     let file = value!({ "models": { "nearby": { "speaks": "anthropic", "url": format!("http://{address}"), "models": models } } });
     let Ok(providers) = Providers::parse(&file.to_string()) else { panic!("the file is wrong") };
     let world = QuotaPlatform::on(sqlite().await, |config| {
-        config.limits.month_nanodollars = LEFT;
+        config.limits.month_nanodollars = Nanodollars(LEFT);
         config.providers = providers;
     })
     .await;
@@ -220,7 +222,7 @@ async fn a_count_admits_a_call_that_has_too_many_bytes_for_this_minutes_tokens()
 async fn no_more_counts_run_at_once_than_an_instance_has_request_slots() {
     let silent = silent_after("").await;
     let world = QuotaPlatform::on(sqlite().await, |config| {
-        config.limits.month_nanodollars = LEFT;
+        config.limits.month_nanodollars = Nanodollars(LEFT);
         config.limits.calls_at_once = 1;
         config.anthropic.url = format!("http://{silent}");
     })

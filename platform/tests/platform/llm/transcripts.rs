@@ -4,7 +4,8 @@ use serde_json::{Value, json as value};
 
 use super::surface::scripted_world;
 use super::{COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, fingerprint};
-use berth_testing::quota_platform::{Person, QuotaPlatform};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::QuotaPlatform;
 use berth_testing::stub_provider::CannedResponse;
 
 pub fn recorded(name: &str) -> Vec<u8> {
@@ -26,7 +27,7 @@ fn body(path: &str, more: &Value) -> Value {
 
 /// The bytes that the client received, and the amount that the call was charged.
 async fn received(world: &QuotaPlatform, person: &Person, path: &str, body: &Value) -> (Vec<u8>, i64) {
-    let spent = async || world.spend_at_rest(person).await.spent_nanodollars;
+    let spent = async || world.spend_at_rest(person).await.spent_nanodollars.0;
     let before = spent().await;
     let answer = person.post(world, path, body).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{path}: {}", answer.text().await.unwrap());
@@ -41,15 +42,15 @@ async fn a_stream_arrives_byte_for_byte_and_costs_the_same_in_chunks_of_any_size
     let plain = value!({ "stream": true });
     let mut streams = Vec::new();
     for name in ["cache", "tools", "thinking", "web_search", "odd", "error"] {
-        streams.push((MESSAGES, format!("messages_{name}.sse"), format!("messages_{name}.sse"), &plain));
+        streams.push((MESSAGES, format!("messages/{name}.sse"), format!("messages/{name}.sse"), &plain));
     }
     for name in ["cache", "tools", "reasoning", "odd", "error"] {
-        let (full, hidden) = (format!("chat_{name}.sse"), format!("chat_{name}.plain.sse"));
+        let (full, hidden) = (format!("chat/{name}.sse"), format!("chat/{name}.plain.sse"));
         streams.push((COMPLETIONS, full.clone(), full.clone(), &asking));
         streams.push((COMPLETIONS, full, hidden, &plain));
     }
     for name in ["text", "tools", "web_search", "incomplete", "odd", "failed", "error"] {
-        streams.push((RESPONSES, format!("responses_{name}.sse"), format!("responses_{name}.sse"), &plain));
+        streams.push((RESPONSES, format!("responses/{name}.sse"), format!("responses/{name}.sse"), &plain));
     }
     for (path, sent, expected, more) in streams {
         let mut charged = Vec::new();
@@ -73,10 +74,10 @@ async fn a_stream_arrives_byte_for_byte_and_costs_the_same_in_chunks_of_any_size
 async fn a_whole_response_arrives_byte_for_byte() {
     let (world, alice, provider) = scripted_world().await;
     for (path, name) in [
-        (MESSAGES, "messages.json"),
-        (COMPLETIONS, "chat.json"),
-        (RESPONSES, "responses.json"),
-        (EMBEDDINGS, "embeddings.json"),
+        (MESSAGES, "messages/answer.json"),
+        (COMPLETIONS, "chat/answer.json"),
+        (RESPONSES, "responses/answer.json"),
+        (EMBEDDINGS, "embeddings/answer.json"),
     ] {
         for pieces in [0, 61, 1] {
             provider.will_answer([CannedResponse { pieces, ..CannedResponse::json(recorded(name)) }]);

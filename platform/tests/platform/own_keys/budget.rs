@@ -1,6 +1,7 @@
 //! Own keys and the budget: calls under them cost nothing, and the limits that remain.
 
 use berth::quota::Refusal;
+use berth_ground::money::Nanodollars;
 use berth_providers::{Usage, UsageReport};
 
 use super::*;
@@ -9,7 +10,7 @@ use berth_testing::quota_platform::after_a_kill;
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_without_budget_can_still_call_under_its_own_key() {
     let (world, _provider) = world_with(sqlite().await, |config| {
-        config.limits.month_nanodollars = 0;
+        config.limits.month_nanodollars = Nanodollars::ZERO;
         config.limits.requests_a_minute = Some(1);
         config.limits.tokens_a_minute = Some(1);
     })
@@ -74,7 +75,7 @@ async fn a_call_under_an_own_key_that_a_kill_cut_off_is_charged_nothing() {
         }
         let after = after_a_kill(&world, &world.clock, 1).await;
         let spend = after.reports.budget(alice.instance.account).await.unwrap();
-        assert_eq!((spend.spent_nanodollars, spend.held_nanodollars), (0, 0), "{}", world.kind());
+        assert_eq!((spend.spent_nanodollars.0, spend.held_nanodollars.0), (0, 0), "{}", world.kind());
         assert_eq!(after.disagreements().await.unwrap(), Vec::<String>::new());
         assert_eq!(after.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
         let mut said: Vec<_> = after.ledger.receipts(alice.instance.account, 9).await.unwrap();
@@ -82,13 +83,13 @@ async fn a_call_under_an_own_key_that_a_kill_cut_off_is_charged_nothing() {
         let said: Vec<_> = said
             .iter()
             .map(|receipt| {
-                assert_eq!((receipt.amount_nanodollars, receipt.payer.as_str()), (0, "own_key"), "{}", world.kind());
+                assert_eq!((receipt.amount_nanodollars.0, receipt.payer.as_str()), (0, "own_key"), "{}", world.kind());
                 (receipt.outcome.as_str(), receipt.input_tokens, receipt.output_tokens, receipt.worth_nanodollars)
             })
             .collect();
         assert_eq!(
             said,
-            [("recovered", 10, 4, Some(10 * 100 + 4 * 500)), ("recovered", 0, 0, None)],
+            [("recovered", 10, 4, Some(Nanodollars(10 * 100 + 4 * 500))), ("recovered", 0, 0, None)],
             "{}",
             world.kind()
         );
@@ -110,7 +111,7 @@ async fn a_provider_bills_the_operator_nothing_for_own_keys_and_the_comparison_k
     let drifts =
         world.app.quota.reports.compare_bill(&format!("date,model,cost\n{day},berth-demo,{dollars}")).await.unwrap();
     assert_eq!(drifts.len(), 1, "{drifts:?}");
-    assert_eq!(drifts[0].amounts.margin_nanodollars(), 0);
+    assert_eq!(drifts[0].amounts.margin_nanodollars().0, 0);
     let all = world.app.quota.reports.month_totals(world.app.quota.reports.this_month()).await.unwrap();
     assert_eq!(all.spent_nanodollars, spent);
 }

@@ -1,10 +1,13 @@
 //! Calls under an own key: which key goes out, what the provider hears, and what reaches the caller.
 
 use berth::config::Providers;
-use berth::error::Error;
+use berth_ground::error::Error;
+use berth_ground::money::Nanodollars;
 
 use super::*;
 use crate::llm::transcripts::recorded;
+
+use berth_testing::wait::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_goes_out_under_its_owners_key_alone_and_costs_the_budget_nothing() {
@@ -33,8 +36,8 @@ async fn a_call_goes_out_under_its_owners_key_alone_and_costs_the_budget_nothing
         has_spent_nothing(&world, &alice).await;
         for receipt in receipts(&world, &alice).await {
             let Receipt { held_nanodollars, amount_nanodollars, payer, input_tokens, worth_nanodollars, .. } = &receipt;
-            assert_eq!((*held_nanodollars, *amount_nanodollars, payer.as_str()), (0, 0, "own_key"), "{receipt:?}");
-            let worth = if receipt.model == "berth-demo" { WORTH } else { worth_nanodollars.unwrap() };
+            assert_eq!((held_nanodollars.0, amount_nanodollars.0, payer.as_str()), (0, 0, "own_key"), "{receipt:?}");
+            let worth = if receipt.model == "berth-demo" { Nanodollars(WORTH) } else { worth_nanodollars.unwrap() };
             assert_eq!((*input_tokens, *worth_nanodollars), (1, Some(worth)), "{receipt:?}");
         }
         assert_eq!(receipts(&world, &alice).await.len(), 4, "a call that no provider charges for has no receipt");
@@ -42,7 +45,7 @@ async fn a_call_goes_out_under_its_owners_key_alone_and_costs_the_budget_nothing
         let says = bob.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap();
         assert_eq!(says.status(), 200);
         assert!(provider.requests().is_empty(), "{}", world.kind());
-        assert!(world.spend_at_rest(&bob).await.spent_nanodollars > 0);
+        assert!(world.spend_at_rest(&bob).await.spent_nanodollars.0 > 0);
         let receipt = receipts(&world, &bob).await.remove(0);
         assert_eq!((receipt.payer.as_str(), receipt.worth_nanodollars), ("budget", None));
         let proof = world.app.quota.ledger.receipt(bob.instance.account, receipt.id).await.unwrap();
@@ -95,12 +98,7 @@ async fn a_refusal_of_a_key_is_stored_until_the_key_is_replaced() {
             alice.post(&world, COMPLETIONS, &completion(&value!({}))).send().await.unwrap();
             assert_eq!(status(&world.app.own_keys), expected, "{}", world.kind());
         }
-        for _ in 0..500 {
-            if status(&reopened(&world).await) == Some(401) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        eventually("the refusal is stored", async || status(&reopened(&world).await) == Some(401)).await;
         assert_eq!(status(&reopened(&world).await), Some(401), "{}", world.kind());
         has_key(&world, &alice, "openai", BOBS).await;
         for own_keys in [&world.app.own_keys, &reopened(&world).await] {
@@ -149,12 +147,15 @@ async fn a_stream_under_an_own_key_is_metered_and_arrives_as_it_was_sent() {
     let (world, provider) = world_with(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     has_key(&world, &alice, "openai", ALICES).await;
-    provider.will_answer([CannedResponse::events(recorded("chat_tools.sse"), 7)]);
+    provider.will_answer([CannedResponse::events(recorded("chat/tools.sse"), 7)]);
     let says = alice.post(&world, COMPLETIONS, &completion(&value!({ "stream": true }))).send().await.unwrap();
-    assert_eq!(says.bytes().await.unwrap(), recorded("chat_tools.plain.sse"));
+    assert_eq!(says.bytes().await.unwrap(), recorded("chat/tools.plain.sse"));
     let receipt = receipts(&world, &alice).await.remove(0);
     // 82 input and 17 output tokens.
-    assert_eq!((receipt.worth_nanodollars, receipt.basis.as_str()), (Some(82 * 100 + 17 * 500), "provider"));
+    assert_eq!(
+        (receipt.worth_nanodollars, receipt.basis.as_str()),
+        (Some(Nanodollars(82 * 100 + 17 * 500)), "provider")
+    );
     has_spent_nothing(&world, &alice).await;
 }
 
@@ -211,7 +212,7 @@ async fn a_call_in_flight_ends_as_it_began_when_its_key_is_removed() {
     has_spent_nothing(&world, &alice).await;
     // The next call is charged to the budget.
     alice.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap();
-    assert!(world.spend_at_rest(&alice).await.spent_nanodollars > 0);
+    assert!(world.spend_at_rest(&alice).await.spent_nanodollars.0 > 0);
 }
 
 /// Draining the stream would only increase the bill of the client that hung up.
@@ -228,12 +229,7 @@ async fn hanging_up_ends_a_call_under_an_own_key_at_the_provider() {
     let mut says = alice.post(&world, MESSAGES, &body).send().await.unwrap();
     says.chunk().await.unwrap().unwrap();
     drop(says);
-    for _ in 0..500 {
-        if world.served().await["streams"] == 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the provider has no open stream", async || world.served().await["streams"] == 0).await;
     let served = world.served().await;
     assert!(
         served["streams"] == 0 && served["output_tokens"].as_i64().unwrap() < 500,

@@ -10,12 +10,13 @@ use std::time::Duration;
 use berth::config::Config;
 use berth::own_keys::{KeyOwner, OwnKeys};
 use berth::quota::{OwnKeyCall, Receipt};
-use berth::secrets::InstallationKeys;
+use berth_ground::secrets::InstallationKeys;
 use berth_providers::Provider as Name;
 use serde_json::{Value, json as value};
 use zeroize::Zeroizing;
 
-use berth_testing::quota_platform::{Person, QuotaPlatform, json};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, json};
 use berth_testing::stub_provider::{CannedResponse, RecordedRequest, StubProvider};
 use berth_testing::{Database, databases, sqlite};
 
@@ -98,7 +99,12 @@ async fn receipts(world: &QuotaPlatform, person: &Person) -> Vec<Receipt> {
 /// Checks that `person` spent nothing and that every receipt verifies.
 async fn has_spent_nothing(world: &QuotaPlatform, person: &Person) {
     let spend = world.spend_at_rest(person).await;
-    assert_eq!((spend.spent_nanodollars, spend.left_nanodollars), (0, spend.allowance_nanodollars), "{}", world.kind());
+    assert_eq!(
+        (spend.spent_nanodollars.0, spend.left_nanodollars.0),
+        (0, spend.allowance_nanodollars.0),
+        "{}",
+        world.kind()
+    );
     assert_eq!(world.app.quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new(), "{}", world.kind());
 }
 

@@ -1,9 +1,9 @@
 //! Own keys on their page, in receipts and in exports.
 
 use berth::app::App;
-use berth::clock::Timestamp;
-use berth::handle::Handle;
 use berth::quota::CallOutcome;
+use berth_ground::clock::Timestamp;
+use berth_ground::handle::Handle;
 use berth_providers::{Usage, UsageReport};
 use sea_orm::{ConnectionTrait as _, Statement};
 

@@ -82,7 +82,7 @@ async fn when_a_key_cannot_be_decrypted_no_other_key_is_used() {
     let mut app = world.app.clone();
     app.own_keys = reopened(&world).await;
     let running = tokio_util::sync::CancellationToken::new();
-    let proxy = berth_testing::quota_platform::serve(berth::llm::router(app), &running).await;
+    let proxy = berth_testing::process::serve(berth::llm::router(app), &running).await;
     let refused = alice.post_by(proxy, COMPLETIONS, &completion(&value!({}))).send().await.unwrap();
     assert_eq!(refused.status(), 403);
     assert!(json(refused).await["error"]["message"].as_str().unwrap().contains("cannot be read"));

@@ -81,7 +81,8 @@ async fn a_client_that_stops_reading_stops_the_program_and_nothing_is_buffered()
     let head = format!("GET /?bytes={bytes} HTTP/1.1\r\nHost: {HOST}\r\nCookie: {}\r\n\r\n", scene.cookie);
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.readable().await.unwrap();
-    // The program stores the checksum of a download once it has written all of it.
+    // The program stores the checksum of a download once it has written all of it. Real time: a program that could
+    // write more would do so within this time.
     tokio::time::sleep(QUIET).await;
     let sum = "curl -sS -H \"$HEADERS\" \"$AT/sum\"";
     assert_eq!(

@@ -16,7 +16,8 @@ use std::process::{Child, Command, Stdio};
 use berth::instances::Fact;
 
 use berth_testing::caddy::CaddyProxy;
-use berth_testing::fake_platform::{FakePlatform, Person, until};
+use berth_testing::fake_platform::{FakePlatform, until};
+use berth_testing::person::Person;
 
 pub const HOST: &str = "alice.example.com";
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use berth::quota::reports::AccountOrder;
+use berth_ground::money::Nanodollars;
 use futures_util::TryStreamExt as _;
 use sea_orm::ConnectionTrait as _;
 
@@ -14,7 +15,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Tokens of the demo model that a dollar buys.
 const A_DOLLAR: u64 = 2_000_000;
 
-/// The users of a page, in their order.
+/// The handles on a page, in order.
 fn accounts(page: &str) -> Vec<&str> {
     page.split("<a href=\"/admin/users/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
 }
@@ -33,7 +34,7 @@ async fn the_operator_sees_usage_by_user_and_which_users_are_near_the_limit() {
     assert_eq!(operator.present_passkey("").await, "/log-in/code");
     let code = format!("code={}", operator.fresh_code());
     assert_eq!(operator.post("/log-in/code", &code).await.in_short(), "303 /");
-    // Nine tenths of her limit of one dollar are spent, a larger share than of any other.
+    // Alice has spent nine tenths of a limit of one dollar, a larger share than any other account.
     let page = operator.post("/admin/users/carol/limits", "month=1&requests=30").await;
     assert_eq!(page.in_short(), "303 /admin/users/carol");
     call(&site.app, "carol", "", A_DOLLAR / 10 * 9).await;
@@ -148,19 +149,20 @@ async fn a_bill_is_reconciled_by_day_and_model_and_a_difference_above_one_percen
 async fn sums_and_receipts_are_found_on_either_database() {
     for database in databases().await {
         let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = 4_000_000_000).await;
+        let world =
+            QuotaPlatform::on(database, |config| config.limits.month_nanodollars = Nanodollars(4_000_000_000)).await;
         let (alice, boris) = (world.person("alice").await, world.person("boris").await);
         call(&world.app, "alice", "builder", A_DOLLAR).await;
         call(&world.app, "alice", "", A_DOLLAR / 2).await;
         call(&world.app, "boris", "builder", A_DOLLAR * 2).await;
         let (quota, month) = (&world.app.quota, world.app.quota.reports.this_month());
         let mine = quota.reports.spent_in(alice.instance.account, month).await.unwrap();
-        let agents: Vec<_> = mine.by_agent.iter().map(|agent| (&*agent.name, agent.amount_nanodollars)).collect();
+        let agents: Vec<_> = mine.by_agent.iter().map(|agent| (&*agent.name, agent.amount_nanodollars.0)).collect();
         assert_eq!(agents, [("builder", 1_000_000_000), ("", 500_000_000)], "{kind}");
-        assert_eq!((mine.total_nanodollars(), mine.by_model[0].calls), (1_500_000_000, 2), "{kind}");
+        assert_eq!((mine.total_nanodollars().0, mine.by_model[0].calls), (1_500_000_000, 2), "{kind}");
         assert_eq!(quota.reports.spent_today(alice.instance.account).await.unwrap(), mine, "{kind}");
         assert_eq!(
-            quota.reports.months(alice.instance.account).await.unwrap()[0].spent_nanodollars,
+            quota.reports.months(alice.instance.account).await.unwrap()[0].spent_nanodollars.0,
             1_500_000_000,
             "{kind}"
         );
@@ -176,16 +178,16 @@ async fn sums_and_receipts_are_found_on_either_database() {
         assert_eq!(none.try_concat().await.unwrap(), [], "{kind}");
 
         let all = quota.reports.month_totals(month).await.unwrap();
-        assert_eq!((all.spent_nanodollars, all.accounts, all.nearly_spent), (3_500_000_000, 2, 0), "{kind}");
+        assert_eq!((all.spent_nanodollars.0, all.accounts, all.nearly_spent), (3_500_000_000, 2, 0), "{kind}");
         assert_eq!((all.by_day.len(), all.by_model[0].calls), (1, 3), "{kind}");
         for order in [AccountOrder::Dearest, AccountOrder::Nearest] {
             let accounts = quota.reports.accounts_in(month, order, 0).await.unwrap();
             assert_eq!(accounts[0].account, boris.instance.account, "{kind}: {order:?}");
-            assert_eq!(accounts[0].today_nanodollars, accounts[0].spent_nanodollars, "{kind}");
+            assert_eq!(accounts[0].today_nanodollars.0, accounts[0].spent_nanodollars.0, "{kind}");
             assert_eq!(quota.reports.accounts_in(month, order, 1).await.unwrap(), [], "{kind}");
         }
         let day = &mine.by_day[0].name;
         let drifts = quota.reports.compare_bill(&format!("date,model,cost\n{day},berth-demo,3.5")).await.unwrap();
-        assert_eq!(drifts.iter().map(|drift| drift.amounts.margin_nanodollars()).collect::<Vec<_>>(), [0], "{kind}");
+        assert_eq!(drifts.iter().map(|drift| drift.amounts.margin_nanodollars().0).collect::<Vec<_>>(), [0], "{kind}");
     }
 }

@@ -1,4 +1,5 @@
-//! Quota alerts: 80 and 100 percent of an allowance are told once each, on the pages and, where a path is open, by webhook.
+//! Quota alerts: 80 and 100 percent of an allowance are announced once each, on the pages and, where a path is open, by
+//! webhook.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::quota::usage::{call, site};
 use berth_testing::databases;
-use berth_testing::fake_platform::{FakePlatform, Person};
+use berth_testing::fake_platform::FakePlatform;
+use berth_testing::person::Person;
 
 /// Tokens of the demo model that a dollar buys.
 const A_DOLLAR: u64 = 2_000_000;
@@ -34,7 +36,7 @@ fn told(platform: &FakePlatform) -> Vec<(String, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_threshold_of_a_month_is_told_once() {
+async fn each_threshold_of_a_month_is_announced_once() {
     for database in databases().await {
         let kind = database.kind;
         let platform = FakePlatform::on(database, &[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
@@ -67,7 +69,7 @@ async fn each_threshold_of_a_month_is_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alert_outlives_the_platform_and_is_sent_late_and_once() {
+async fn an_alert_survives_a_restart_and_is_sent_late_and_once() {
     let mut platform = FakePlatform::new(&[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
     platform.app.quota.begin().await.unwrap();
     let alice = platform.settle_in("alice").await;
@@ -83,7 +85,7 @@ async fn an_alert_outlives_the_platform_and_is_sent_late_and_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_sent_where_no_path_is_open_also_when_it_is_opened_later() {
+async fn an_alert_without_an_open_path_is_not_sent_when_the_path_is_opened_later() {
     let platform = FakePlatform::new(&[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
     platform.app.quota.begin().await.unwrap();
     let alice = platform.settle_in("alice").await;
@@ -95,7 +97,7 @@ async fn nothing_is_sent_where_no_path_is_open_also_when_it_is_opened_later() {
 }
 
 #[tokio::test]
-async fn alerts_stand_on_the_pages_until_their_period_ends() {
+async fn alerts_stay_on_the_pages_until_their_period_ends() {
     let site = site(&[("BERTH_ALLOWANCE_DOLLARS", "2"), ("BERTH_DAY_DOLLARS", "1")]).await;
     let mut alice = site.member("alice").await;
     let mut boris = site.member("boris").await;

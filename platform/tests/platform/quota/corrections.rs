@@ -1,14 +1,15 @@
-//! Receipts that are corrected: the first stays, the difference is a receipt of its own, and every sum has it; also when the
-//! platform is killed.
+//! Corrections of receipts: the first receipt stays, the difference is a receipt of its own, and every sum contains it,
+//! also after a kill.
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use berth::clock::{Clock, Timestamp};
 use berth::db::HoldId;
-use berth::error::Error;
 use berth::quota::reports::AccountOrder;
 use berth::quota::{Month, OwnKeyCall, Quota, Receipt, Refusal};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::Error;
+use berth_ground::money::Nanodollars;
 use berth_providers::Provider;
 use futures_util::TryStreamExt as _;
 use sea_orm::ConnectionTrait as _;
@@ -17,7 +18,8 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::quota::{HOLD, OUTPUT_TOKENS, call, credit, used};
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill, platform, reopen, reopen_at, settle_in};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill, platform, reopen, reopen_at, settle_in};
 use berth_testing::soak::SoakTest;
 use berth_testing::{config_at, databases, sqlite};
 
@@ -38,7 +40,7 @@ async fn assert_sound(quota: &Quota, kind: &str) {
 }
 
 async fn spent(quota: &Quota, person: &Person) -> i64 {
-    quota.reports.budget(person.instance.account).await.unwrap().spent_nanodollars
+    quota.reports.budget(person.instance.account).await.unwrap().spent_nanodollars.0
 }
 
 #[tokio::test]
@@ -54,11 +56,16 @@ async fn a_correction_is_a_receipt_of_its_own_in_the_month_and_on_the_day_of_the
         clock.advance(2 * HOUR);
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         let first = receipts(&quota, &alice).await.remove(0);
-        let corrected = quota.ledger.correct(first.id, -HOLD / 4, " it answered in Latin ", "operator").await.unwrap();
-        assert_eq!(corrected.total_nanodollars, HOLD / 4 * 3, "{kind}");
+        let corrected =
+            quota.ledger.correct(first.id, Nanodollars(-HOLD / 4), " it answered in Latin ", "operator").await.unwrap();
+        assert_eq!(corrected.total_nanodollars.0, HOLD / 4 * 3, "{kind}");
         let correction = receipts(&quota, &alice).await.remove(2);
         assert_eq!((correction.id, correction.corrects), (corrected.id, Some(first.id)), "{kind}");
-        assert_eq!((correction.amount_nanodollars, &*correction.reason), (-HOLD / 4, "it answered in Latin"), "{kind}");
+        assert_eq!(
+            (correction.amount_nanodollars.0, &*correction.reason),
+            (-HOLD / 4, "it answered in Latin"),
+            "{kind}"
+        );
         assert_eq!(
             (correction.day.to_string(), correction.period.to_string()),
             ("2026-11-30".into(), "2026-11".into()),
@@ -68,27 +75,31 @@ async fn a_correction_is_a_receipt_of_its_own_in_the_month_and_on_the_day_of_the
 
         let november: Month = "2026-11".parse().unwrap();
         let sums = quota.reports.spent_in(account, november).await.unwrap();
-        assert_eq!((sums.total_nanodollars(), sums.by_day.len(), sums.by_day[0].calls), (HOLD / 4 * 3, 1, 1), "{kind}");
+        assert_eq!(
+            (sums.total_nanodollars().0, sums.by_day.len(), sums.by_day[0].calls),
+            (HOLD / 4 * 3, 1, 1),
+            "{kind}"
+        );
         assert_eq!(sums.by_model[0].output_tokens, i64::try_from(OUTPUT_TOKENS).unwrap(), "{kind}: counted once");
         assert_eq!(spent(&quota, &alice).await, HOLD, "{kind}: of December");
         let months = quota.reports.months(account).await.unwrap();
         assert_eq!(
-            months.iter().map(|month| month.spent_nanodollars).collect::<Vec<_>>(),
+            months.iter().map(|month| month.spent_nanodollars.0).collect::<Vec<_>>(),
             [HOLD, HOLD / 4 * 3],
             "{kind}"
         );
-        assert_eq!(quota.reports.month_totals(november).await.unwrap().spent_nanodollars, HOLD / 4 * 3, "{kind}");
+        assert_eq!(quota.reports.month_totals(november).await.unwrap().spent_nanodollars.0, HOLD / 4 * 3, "{kind}");
         assert_eq!(
-            quota.reports.accounts_in(november, AccountOrder::Dearest, 0).await.unwrap()[0].spent_nanodollars,
+            quota.reports.accounts_in(november, AccountOrder::Dearest, 0).await.unwrap()[0].spent_nanodollars.0,
             HOLD / 4 * 3
         );
         let export = quota.ledger.receipts_of_month(account, november).await.unwrap().try_concat().await.unwrap();
-        assert_eq!(export.iter().map(|receipt| receipt.amount_nanodollars).sum::<i64>(), HOLD / 4 * 3, "{kind}");
+        assert_eq!(export.iter().map(|receipt| receipt.amount_nanodollars.0).sum::<i64>(), HOLD / 4 * 3, "{kind}");
         let bill = format!("date,model,cost\n2026-11-30,berth-demo,{}", "0.00075");
-        assert_eq!(quota.reports.compare_bill(&bill).await.unwrap()[0].amounts.margin_nanodollars(), 0, "{kind}");
+        assert_eq!(quota.reports.compare_bill(&bill).await.unwrap()[0].amounts.margin_nanodollars().0, 0, "{kind}");
 
         let proof = quota.ledger.receipt(account, first.id).await.unwrap();
-        assert_eq!((proof.total_nanodollars(), proof.wrong), (HOLD / 4 * 3, None), "{kind}");
+        assert_eq!((proof.total_nanodollars().0, proof.wrong), (HOLD / 4 * 3, None), "{kind}");
         assert_eq!(proof.corrections, [correction], "{kind}");
         assert_sound(&quota, kind).await;
         let audit = "SELECT count(*) AS rows FROM audit WHERE actor = 'operator' AND action = 'correct_receipt'";
@@ -99,15 +110,15 @@ async fn a_correction_is_a_receipt_of_its_own_in_the_month_and_on_the_day_of_the
 }
 
 #[tokio::test]
-async fn what_cannot_be_corrected_is_said_and_changes_nothing() {
+async fn an_impossible_correction_is_refused_and_changes_nothing() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let quota = &world.app.quota;
     used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
     let first = receipts(quota, &alice).await.remove(0).id;
-    let done = quota.ledger.correct(first, -HOLD / 2, "sorry", "operator").await.unwrap();
+    let done = quota.ledger.correct(first, Nanodollars(-HOLD / 2), "sorry", "operator").await.unwrap();
     let refused = async |id, nanodollars, reason: &str| {
-        quota.ledger.correct(id, nanodollars, reason, "operator").await.unwrap_err()
+        quota.ledger.correct(id, Nanodollars(nanodollars), reason, "operator").await.unwrap_err()
     };
     let nobody = HoldId(world.clock.uuid());
     assert!(matches!(refused(nobody, -1, "why").await, Error::NotFound));
@@ -130,39 +141,39 @@ async fn what_cannot_be_corrected_is_said_and_changes_nothing() {
     let own = receipts(quota, &alice).await.remove(2).id;
     assert!(matches!(refused(own, 1, "why").await, Error::Conflict(_)), "the budget paid nothing for it");
     let command = reopen(&world, &world.clock, HOLD).await;
-    let elsewhere = command.ledger.correct(first, -1, "why", "operator").await.unwrap_err();
+    let elsewhere = command.ledger.correct(first, Nanodollars(-1), "why", "operator").await.unwrap_err();
     assert!(matches!(elsewhere, Error::Unavailable { .. }), "only the platform that makes calls writes");
 }
 
 #[tokio::test]
-async fn more_may_take_an_account_over_its_allowance_and_less_lets_it_call_again_at_once() {
+async fn a_correction_upwards_may_exceed_the_allowance_and_one_downwards_admits_calls_at_once() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |config| {
-            config.limits.month_nanodollars = 2 * HOLD;
-            config.limits.day_nanodollars = Some(2 * HOLD);
+            config.limits.month_nanodollars = Nanodollars(2 * HOLD);
+            config.limits.day_nanodollars = Some(Nanodollars(2 * HOLD));
         })
         .await;
         let alice = world.person("alice").await;
         let quota = &world.app.quota;
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         let first = receipts(quota, &alice).await.remove(0).id;
-        quota.ledger.correct(first, 2 * HOLD, "it cost more", "operator").await.unwrap();
+        quota.ledger.correct(first, Nanodollars(2 * HOLD), "it cost more", "operator").await.unwrap();
         let refused = quota.admit(call(&alice)).await.err();
         assert!(
-            matches!(refused, Some(Refusal::OverAllowance { left_nanodollars, .. }) if left_nanodollars == -HOLD),
+            matches!(refused, Some(Refusal::OverAllowance { left_nanodollars, .. }) if left_nanodollars.0 == -HOLD),
             "{kind}: {refused:?}"
         );
         let alerts = quota.reports.alerts(alice.instance.account).await.unwrap();
         assert_eq!(alerts.iter().filter(|alert| alert.percent == 100).count(), 2, "{kind}: of the month and the day");
-        quota.ledger.correct(first, -2 * HOLD, "it did not", "operator").await.unwrap();
+        quota.ledger.correct(first, Nanodollars(-2 * HOLD), "it did not", "operator").await.unwrap();
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 2 * HOLD, "{kind}");
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 2 * HOLD, "{kind}");
     }
 }
 
 #[tokio::test]
-async fn what_is_given_back_of_a_month_that_is_over_is_credit_again() {
+async fn a_refund_of_a_past_month_becomes_credit() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |_| ()).await;
@@ -177,20 +188,20 @@ async fn what_is_given_back_of_a_month_that_is_over_is_credit_again() {
         }
         let first = receipts(&quota, &alice).await.remove(0).id;
         clock.advance(2 * HOUR);
-        let credit = async |quota: &Quota| quota.reports.budget(account).await.unwrap().credit_nanodollars;
+        let credit = async |quota: &Quota| quota.reports.budget(account).await.unwrap().credit_nanodollars.0;
         assert_eq!(credit(&quota).await, 0, "{kind}");
-        quota.ledger.correct(first, -HOLD / 2, "half of it was noise", "operator").await.unwrap();
+        quota.ledger.correct(first, Nanodollars(-HOLD / 2), "half of it was noise", "operator").await.unwrap();
         assert_eq!(credit(&quota).await, HOLD / 2, "{kind}");
         let elsewhere = reopen(&world, &clock, HOLD).await;
         assert_eq!(credit(&elsewhere).await, HOLD / 2, "{kind}: the same by the database");
-        quota.ledger.correct(first, HOLD / 4, "not all of it", "operator").await.unwrap();
+        quota.ledger.correct(first, Nanodollars(HOLD / 4), "not all of it", "operator").await.unwrap();
         assert_eq!(credit(&quota).await, HOLD / 4, "{kind}");
         assert_sound(&quota, kind).await;
     }
 }
 
 #[tokio::test]
-async fn what_the_database_refused_is_there_once_after_a_kill_and_nothing_is_corrected_meanwhile() {
+async fn a_settlement_that_the_database_refused_is_written_once_after_a_kill_and_no_correction_is_made_before() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let quota = &world.app.quota;
@@ -206,9 +217,9 @@ async fn what_the_database_refused_is_there_once_after_a_kill_and_nothing_is_cor
          BEGIN SELECT RAISE(ABORT, 'not now'); END",
     )
     .await;
-    quota.ledger.correct(first, -HOLD / 2, "sorry", "operator").await.unwrap();
+    quota.ledger.correct(first, Nanodollars(-HOLD / 2), "sorry", "operator").await.unwrap();
     assert_eq!(spent(quota, &alice).await, HOLD / 2, "it counts at once");
-    let again = quota.ledger.correct(first, -HOLD / 2, "sorry", "operator").await.unwrap_err();
+    let again = quota.ledger.correct(first, Nanodollars(-HOLD / 2), "sorry", "operator").await.unwrap_err();
     assert!(matches!(again, Error::Unavailable { .. }), "{again:?}");
     write("DROP TRIGGER stuck").await;
     for _ in 0..2 {
@@ -223,8 +234,8 @@ async fn what_the_database_refused_is_there_once_after_a_kill_and_nothing_is_cor
 const CALLS: usize = 40;
 
 #[tokio::test]
-#[ignore = "the story below runs it in a process of its own, and kills it"]
-async fn the_platform() {
+#[ignore = "the test below runs it in a process of its own and kills it"]
+async fn the_killed_process() {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let (url, dir) = (lines.next_line().await.unwrap().unwrap(), lines.next_line().await.unwrap().unwrap());
     let handle = lines.next_line().await.unwrap().unwrap();
@@ -237,21 +248,21 @@ async fn the_platform() {
     }
     println!("\nready");
     for (number, receipt) in receipts(&app.quota, &person).await.iter().enumerate() {
-        app.quota.ledger.correct(receipt.id, -1, &format!("number {number}"), "operator").await.unwrap();
+        app.quota.ledger.correct(receipt.id, Nanodollars(-1), &format!("number {number}"), "operator").await.unwrap();
         println!("\ncorrected {}", receipt.id);
     }
     std::future::pending::<()>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whenever_the_platform_is_killed_a_correction_that_was_said_to_be_made_is_there_once() {
+async fn an_acknowledged_correction_exists_once_after_a_kill_at_any_moment() {
     let mut long = SoakTest::story("corrections");
     let rounds = long.count(2, 40);
     for database in databases().await {
         let kind = database.kind;
         for round in 0..rounds {
             let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "quota::corrections::the_platform", "--ignored", "--nocapture"])
+                .args(["--exact", "quota::corrections::the_killed_process", "--ignored", "--nocapture"])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())

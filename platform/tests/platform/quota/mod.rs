@@ -1,34 +1,40 @@
-//! Money: what fits is admitted, what does not is not, and nothing stays held.
+//! Quota: calls are admitted while their holds fit the allowance, holds are settled, and nothing stays held.
 
 mod admin_usage;
 mod alerts;
 mod corrections;
+mod limits;
 mod prices;
 pub mod repricing;
 mod unknown_models;
+mod unreadable_rows;
 pub mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth::app::App;
-use berth::clock::{Clock, Timestamp};
-use berth::error::Error;
 use berth::modules::Verdict;
-use berth::quota::admission::{AccountLimits, BudgetPeriod, CreditGrant};
+use berth::quota::admission::CreditGrant;
 use berth::quota::ledger::ChainVerification;
 use berth::quota::{BudgetCall, CallOutcome, Hold, Refusal};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::error::Error;
+use berth_ground::money::Nanodollars;
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use sea_orm::ConnectionTrait as _;
 
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill, reopen};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill, reopen};
+use berth_testing::wait::eventually;
 use berth_testing::{START, databases, sqlite};
 
-/// 2,000 output tokens of the demo model are at most a tenth of a cent.
+/// The most that 2,000 output tokens of the demo model cost: a tenth of a cent.
 pub const OUTPUT_TOKENS: u64 = 2000;
 pub const HOLD: i64 = 1_000_000;
 
 pub fn credit<'a>(person: &'a Person, nanodollars: i64, note: &'a str) -> CreditGrant<'a> {
+    let nanodollars = Nanodollars(nanodollars);
     CreditGrant { account: person.instance.account, handle: &person.instance.handle, nanodollars, note }
 }
 
@@ -55,10 +61,12 @@ pub fn used(hold: Hold, output_tokens: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_a_thousand_calls_at_once_exactly_those_that_fit_are_admitted() {
+async fn of_a_thousand_concurrent_calls_exactly_those_that_fit_are_admitted() {
     for database in databases().await {
         let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = 7 * HOLD + HOLD / 2).await;
+        let world =
+            QuotaPlatform::on(database, |config| config.limits.month_nanodollars = Nanodollars(7 * HOLD + HOLD / 2))
+                .await;
         let alice = world.person("alice").await;
         let calls: Vec<_> = (0..1000)
             .map(|_| {
@@ -70,40 +78,43 @@ async fn of_a_thousand_calls_at_once_exactly_those_that_fit_are_admitted() {
         for admitted in calls {
             match admitted.await.unwrap() {
                 Ok(hold) => holds.push(hold),
-                Err(Refusal::OverAllowance { needed_nanodollars, .. }) => assert_eq!(needed_nanodollars, HOLD),
+                Err(Refusal::OverAllowance { needed_nanodollars, .. }) => assert_eq!(needed_nanodollars.0, HOLD),
                 Err(other) => panic!("{kind}: {other}"),
             }
         }
         assert_eq!(holds.len(), 7, "{kind}");
         let spend = world.app.quota.reports.budget(alice.instance.account).await.unwrap();
-        assert_eq!((spend.held_nanodollars, spend.spent_nanodollars), (7 * HOLD, 0));
+        assert_eq!((spend.held_nanodollars.0, spend.spent_nanodollars.0), (7 * HOLD, 0));
         holds.into_iter().for_each(|hold| used(hold, OUTPUT_TOKENS));
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 7 * HOLD, "{kind}");
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 7 * HOLD, "{kind}");
     }
 }
 
 #[tokio::test]
-async fn what_was_held_and_not_used_is_there_for_the_next_call_at_once() {
+async fn the_unused_part_of_a_hold_is_free_for_the_next_call_at_once() {
     for database in databases().await {
         let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = 2 * HOLD).await;
+        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = Nanodollars(2 * HOLD)).await;
         let alice = world.person("alice").await;
-        // Each call holds half of what there is and uses a tenth of it; a phantom hold would refuse the third.
+        // Each call holds half of the allowance and uses a tenth of it; a leaked hold would refuse the third.
         for round in 1..=10 {
             let first = world.app.quota.admit(call(&alice)).await.unwrap();
             used(first, OUTPUT_TOKENS / 10);
-            assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, round * HOLD / 10, "{kind}");
+            assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, round * HOLD / 10, "{kind}");
         }
         let hold = world.app.quota.admit(call(&alice)).await.unwrap();
         let refused = world.app.quota.admit(call(&alice)).await.err();
-        assert!(matches!(refused, Some(Refusal::OverAllowance { left_nanodollars: 0, .. })), "{kind}: {refused:?}");
+        assert!(
+            matches!(refused, Some(Refusal::OverAllowance { left_nanodollars: Nanodollars::ZERO, .. })),
+            "{kind}: {refused:?}"
+        );
         drop(hold);
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD);
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, HOLD);
     }
 }
 
 #[tokio::test]
-async fn a_dropped_call_is_settled_and_cost_nothing_before_it_was_sent() {
+async fn a_dropped_call_is_settled_and_costs_nothing_before_it_was_sent() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     drop(world.app.quota.admit(call(&alice)).await.unwrap());
@@ -115,8 +126,8 @@ async fn a_dropped_call_is_settled_and_cost_nothing_before_it_was_sent() {
     drop(sent);
     // A thousand tokens of input at a tenth of a dollar a million.
     assert_eq!(world.receipt(&bob).await, (100_000, "observed".into(), "client_gone".into()));
-    assert_eq!(world.spend_at_rest(&bob).await.spent_nanodollars, 100_000);
-    // The same where reasoning may have been charged: the whole of what was held.
+    assert_eq!(world.spend_at_rest(&bob).await.spent_nanodollars.0, 100_000);
+    // Where reasoning may have been charged, the whole hold is.
     let carol = world.person("carol").await;
     let mut reasoning = call(&carol);
     reasoning.demand.may_hide_output = true;
@@ -127,7 +138,7 @@ async fn a_dropped_call_is_settled_and_cost_nothing_before_it_was_sent() {
 }
 
 #[tokio::test]
-async fn a_receipt_that_cannot_be_written_keeps_no_other_waiting_and_is_not_given_up() {
+async fn a_receipt_that_cannot_be_written_delays_no_other_and_is_retried() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let stuck = world.app.quota.admit(call(&alice)).await.unwrap();
@@ -146,41 +157,39 @@ async fn a_receipt_that_cannot_be_written_keeps_no_other_waiting_and_is_not_give
     used(stuck, OUTPUT_TOKENS);
     used(next, OUTPUT_TOKENS);
     assert_eq!(world.receipt(&bob).await.0, HOLD, "in the same batch");
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD, "it counts as spent at once");
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, HOLD, "it counts as spent at once");
     write("DROP TRIGGER stuck").await;
-    for _ in 0..300 {
-        if world.receipts(&alice).await.len() == 1 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the receipt was given up");
+    eventually("the receipt is written", async || world.receipts(&alice).await.len() == 1).await;
 }
 
 #[tokio::test]
 async fn calls_are_admitted_and_refused_without_waiting_for_the_database() {
-    let world = QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = HOLD / 2).await;
+    let world =
+        QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = Nanodollars(HOLD / 2)).await;
     let alice = world.person("alice").await;
     let writing = world.app.db.begin().await.unwrap();
     let refused = tokio::time::timeout(Duration::from_secs(2), world.app.quota.admit(call(&alice))).await;
-    assert!(matches!(refused.unwrap().err(), Some(Refusal::OverAllowance { needed_nanodollars: HOLD, .. })));
+    assert!(matches!(
+        refused.unwrap().err(),
+        Some(Refusal::OverAllowance { needed_nanodollars: Nanodollars(HOLD), .. })
+    ));
     drop(writing);
 }
 
 #[tokio::test]
-async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_nobody() {
+async fn a_hold_left_by_a_crash_is_charged_whole_at_the_next_start_and_refuses_no_call() {
     for database in databases().await {
         let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = 3 * HOLD).await;
+        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = Nanodollars(3 * HOLD)).await;
         let alice = world.person("alice").await;
         let quota = &world.app.quota;
         let over = quota.admit(call(&alice)).await.unwrap();
         let in_flight = quota.admit(call(&alice)).await.unwrap();
-        // It is over, and the process is killed before the database knows: the journal does.
+        // The call has ended, and the process is killed before the database has the receipt: only the journal has it.
         used(over, OUTPUT_TOKENS / 2);
         let after = after_a_kill(&world, &world.clock, 3 * HOLD).await;
         let spend = after.reports.budget(alice.instance.account).await.unwrap();
-        assert_eq!((spend.spent_nanodollars, spend.held_nanodollars), (HOLD + HOLD / 2, 0), "{kind}");
+        assert_eq!((spend.spent_nanodollars.0, spend.held_nanodollars.0), (HOLD + HOLD / 2, 0), "{kind}");
         let receipts = world.receipts(&alice).await;
         let said: Vec<_> = receipts.iter().map(|(amount, basis, outcome)| (*amount, &**basis, &**outcome)).collect();
         assert_eq!(said, [(HOLD / 2, "provider", "completed"), (HOLD, "held", "recovered")], "{kind}");
@@ -188,7 +197,7 @@ async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_n
         after.settled().await;
         assert_eq!(after.disagreements().await.unwrap(), Vec::<String>::new());
         assert_eq!(after.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
-        // Whoever had the books before, and is not dead after all, makes no calls any more, and its receipts are not lost.
+        // The process before, if it is still alive, is fenced out of new calls, and its receipts are not lost.
         used(in_flight, 1);
         quota.settled().await;
         assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "{kind}");
@@ -196,7 +205,7 @@ async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_n
 }
 
 #[tokio::test]
-async fn the_same_journal_read_twice_makes_no_receipt_twice() {
+async fn replaying_the_journal_twice_makes_each_receipt_once() {
     for database in databases().await {
         let world = QuotaPlatform::on(database, |_| ()).await;
         let alice = world.person("alice").await;
@@ -205,49 +214,33 @@ async fn the_same_journal_read_twice_makes_no_receipt_twice() {
         let first = after_a_kill(&world, &world.clock, 5 * HOLD).await;
         let second = after_a_kill(&world, &world.clock, 5 * HOLD).await;
         for quota in [first, second] {
-            assert_eq!(quota.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, 2 * HOLD);
+            assert_eq!(quota.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars.0, 2 * HOLD);
         }
         assert_eq!(world.receipts(&alice).await.len(), 2, "{}", world.kind());
     }
 }
 
 #[tokio::test]
-async fn what_was_seen_of_a_long_answer_bounds_what_its_orphan_costs() {
+async fn the_observed_part_of_an_answer_bounds_the_charge_after_a_kill() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let hold = world.app.quota.admit(call(&alice)).await.unwrap();
     hold.saw(UsageReport::Part { usage: None, output_tokens: OUTPUT_TOKENS / 4 });
     let after = after_a_kill(&world, &world.clock, 5 * HOLD).await;
-    assert_eq!(after.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, HOLD / 4);
+    assert_eq!(after.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars.0, HOLD / 4);
     drop(hold);
 }
 
 #[tokio::test]
-async fn calls_at_once_are_limited_for_each_account_by_itself() {
-    for database in databases().await {
-        let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.calls_at_once = 2).await;
-        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-        let quota = &world.app.quota;
-        let first = quota.admit(call(&alice)).await.unwrap();
-        let _second = quota.admit(call(&alice)).await.unwrap();
-        assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 2, .. })));
-        assert!(quota.admit(call(&bob)).await.is_ok());
-        used(first, 1);
-        assert!(quota.admit(call(&alice)).await.is_ok(), "{kind}: the first call has ended");
-    }
-}
-
-#[tokio::test]
-async fn more_than_was_held_is_recorded_as_it_was_charged() {
+async fn a_charge_above_the_hold_is_recorded_in_full() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     used(world.app.quota.admit(call(&alice)).await.unwrap(), 3 * OUTPUT_TOKENS);
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 3 * HOLD);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 3 * HOLD);
 }
 
 #[tokio::test]
-async fn a_model_without_a_price_is_not_called() {
+async fn a_model_without_a_price_is_refused() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let mut unknown = call(&alice);
@@ -256,42 +249,22 @@ async fn a_model_without_a_price_is_not_called() {
 }
 
 #[tokio::test]
-async fn looking_into_the_books_with_other_settings_changes_nothing() {
-    let world = QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = 7 * HOLD).await;
+async fn reading_the_books_with_other_settings_changes_nothing() {
+    let world =
+        QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = Nanodollars(7 * HOLD)).await;
     let alice = world.person("alice").await;
     used(world.app.quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
     world.app.quota.settled().await;
     let elsewhere = reopen(&world, &world.clock, 5 * HOLD).await;
     let spend = elsewhere.reports.budget(alice.instance.account).await.unwrap();
-    assert_eq!((spend.allowance_nanodollars, spend.spent_nanodollars), (7 * HOLD, HOLD));
+    assert_eq!((spend.allowance_nanodollars.0, spend.spent_nanodollars.0), (7 * HOLD, HOLD));
     assert!(matches!(elsewhere.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "it makes no calls");
     let twice = elsewhere.begin().await.unwrap_err().to_string();
     assert!(twice.starts_with("another platform has the books"), "{twice}");
 }
 
 #[tokio::test]
-async fn limits_a_minute_and_a_day_hold_for_each_account() {
-    let world = QuotaPlatform::on(sqlite().await, |config| {
-        config.limits.requests_a_minute = Some(2);
-        config.limits.day_nanodollars = Some(HOLD + HOLD / 2);
-    })
-    .await;
-    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-    let quota = &world.app.quota;
-    let first = quota.admit(call(&alice)).await.unwrap();
-    let requests = first.rates().requests;
-    assert_eq!(requests.map(|rate| (rate.limit, rate.remaining)), Some((2, 1)));
-    let refused = quota.admit(call(&alice)).await.err();
-    assert!(matches!(refused, Some(Refusal::OverAllowance { what: BudgetPeriod::Day, .. })), "{refused:?}");
-    used(first, 0);
-    used(quota.admit(call(&alice)).await.unwrap(), 0);
-    let refused = quota.admit(call(&alice)).await.err();
-    assert!(matches!(refused, Some(Refusal::TooManyRequests { limit: 2, .. })), "{refused:?}");
-    assert!(quota.admit(call(&bob)).await.is_ok());
-}
-
-#[tokio::test]
-async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_it_was() {
+async fn a_new_price_table_applies_to_the_next_call_and_leaves_open_holds_alone() {
     const TABLE: &str = r#"{"claude-of-tomorrow": {"litellm_provider": "anthropic", "mode": "chat",
         "max_input_tokens": 1000, "max_output_tokens": 4000, "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}}"#;
     for database in databases().await {
@@ -303,7 +276,7 @@ async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_
         tomorrow.demand.model = "claude-of-tomorrow".into();
         assert!(matches!(quota.admit(tomorrow.clone()).await.err(), Some(Refusal::UnknownModel { .. })));
         let before = quota.admit(call(&alice)).await.unwrap();
-        // As the operator's command does it: another process writes, and tells this one.
+        // The operator's command writes in its own process and notifies this one.
         let command = reopen(&world, &world.clock, HOLD).await;
         let (version, changes) = command.prices.import(TABLE, "tomorrow.json", "operator").await.unwrap();
         assert_eq!((changes.new, changes.changed), (1, 0), "{kind}");
@@ -311,7 +284,7 @@ async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_
         used(quota.admit(tomorrow.clone()).await.unwrap(), OUTPUT_TOKENS);
         used(before, OUTPUT_TOKENS);
         let receipts = quota.ledger.receipts(alice.instance.account, 2).await.unwrap();
-        let of = |at: usize| (receipts[at].price_version == version, receipts[at].amount_nanodollars);
+        let of = |at: usize| (receipts[at].price_version == version, receipts[at].amount_nanodollars.0);
         assert_eq!((of(1), of(0)), ((true, 2 * HOLD), (false, HOLD)), "{kind}");
         let in_force = command.prices.list().await.unwrap().into_iter().filter(|table| table.is_in_force);
         assert_eq!(in_force.map(|table| table.version).collect::<Vec<_>>(), [version]);
@@ -320,7 +293,7 @@ async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_
         assert!(quota.admit(tomorrow).await.is_err(), "{kind}: the program's own table is in force again");
         assert!(matches!(command.prices.activate(Some("no such"), "operator").await, Err(Error::NotFound)));
         assert!(command.prices.import("[]", "no.json", "operator").await.is_err());
-        // A version from before tables were kept: a platform that went by it would not start.
+        // A version whose table was never stored: a platform with that version in force would not start.
         let tx = world.app.db.begin().await.unwrap();
         tx.execute_unprepared("INSERT INTO price_versions VALUES ('old', 'built in', '', 0, 0, '', '')").await.unwrap();
         tx.commit().await.unwrap();
@@ -329,7 +302,7 @@ async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_
 }
 
 #[tokio::test]
-async fn old_receipts_are_forgotten_and_their_sums_and_the_chain_stay() {
+async fn old_receipts_are_deleted_and_their_sums_and_the_chain_stay() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |_| ()).await;
@@ -351,39 +324,17 @@ async fn old_receipts_are_forgotten_and_their_sums_and_the_chain_stay() {
         );
         assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
         let before = reopen(&world, &Clock::manual(START), HOLD).await;
-        assert_eq!(before.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, 3 * HOLD, "{kind}");
+        assert_eq!(
+            before.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars.0,
+            3 * HOLD,
+            "{kind}"
+        );
     }
 }
 
-#[tokio::test]
-async fn limits_and_credit_of_ones_own_reach_the_next_call() {
-    for database in databases().await {
-        let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = HOLD).await;
-        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-        let (quota, account) = (&world.app.quota, alice.instance.account);
-        used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
-        assert!(quota.admit(call(&alice)).await.is_err(), "{kind}: all of it is spent");
-        // As the operator's command does it: another process writes, and tells this one.
-        let command = reopen(&world, &world.clock, 9 * HOLD).await;
-        command.admission.give_credit(credit(&alice, 2 * HOLD, "sorry"), "operator").await.unwrap();
-        quota.admission.reload(account).await.unwrap();
-        used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
-        let spend = quota.reports.budget(account).await.unwrap();
-        assert_eq!((spend.credit_nanodollars, spend.left_nanodollars), (2 * HOLD, HOLD), "{kind}");
-        let own = AccountLimits { calls_at_once: Some(0), ..command.admission.own_limits(account).await.unwrap() };
-        command.admission.set_limits(&alice.instance.handle, own.clone(), "operator").await.unwrap();
-        quota.admission.reload(account).await.unwrap();
-        assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 0, .. })));
-        assert!(quota.admit(call(&bob)).await.is_ok(), "{kind}: nobody else's");
-        let nonsense = AccountLimits { day_nanodollars: Some(-1), ..own };
-        assert!(command.admission.set_limits(&alice.instance.handle, nonsense, "operator").await.is_err());
-    }
-}
-
-/// Calls that begin in one month and end in the next, everything at once.
+/// Concurrent calls, of which some begin in one month and end in the next.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() {
+async fn concurrent_admissions_and_settlements_add_up_to_the_nanodollar() {
     const CALLS: u64 = 24;
     /// The first of December 2026.
     const DECEMBER: Timestamp = Timestamp(1_796_083_200_000);
@@ -422,7 +373,7 @@ async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() 
         let tokens: u64 = (0..CALLS).map(|number| (0..5).map(|more| number + more).sum::<u64>()).sum();
         let spent = i64::try_from(tokens * 500).unwrap();
         assert_eq!(
-            (spend.period.to_string(), spend.spent_nanodollars, spend.held_nanodollars),
+            (spend.period.to_string(), spend.spent_nanodollars.0, spend.held_nanodollars.0),
             ("2026-12".to_owned(), spent, 0),
             "{kind}"
         );
@@ -430,7 +381,7 @@ async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() 
         let spend = before.reports.budget(alice.instance.account).await.unwrap();
         let spent = i64::try_from(CALLS * 3 * 500).unwrap();
         assert_eq!(
-            (spend.period.to_string(), spend.spent_nanodollars, spend.held_nanodollars),
+            (spend.period.to_string(), spend.spent_nanodollars.0, spend.held_nanodollars.0),
             ("2026-11".to_owned(), spent, 0),
             "{kind}"
         );
@@ -438,7 +389,7 @@ async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() 
 }
 
 #[tokio::test]
-async fn a_receipt_that_was_altered_removed_or_made_up_is_found() {
+async fn altered_removed_and_forged_receipts_are_detected() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |_| ()).await;
@@ -474,7 +425,7 @@ async fn a_receipt_that_was_altered_removed_or_made_up_is_found() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_and_loses_nothing() {
+async fn a_full_disk_is_reported_and_the_database_can_be_written_to_again_afterwards() {
     for database in databases().await {
         let full = match database.kind {
             "SQLite" => "PRAGMA max_page_count = 1; CREATE TABLE full_disk AS SELECT zeroblob(1000000) AS much",
@@ -495,10 +446,10 @@ async fn a_full_disk_is_said_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn the_doctor_says_whether_the_books_agree_and_the_quota_proxy_listens() {
+async fn doctor_checks_the_books_the_quota_proxy_and_the_database() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
-    let gateway = berth::containers::gateway(world.app.config.containers.subnet, 0);
+    let gateway = berth_containers::gateway(world.app.config.containers.subnet, 0);
     let proxy = tokio::net::TcpListener::bind((gateway, 0)).await.unwrap();
     let mut config = (*world.app.config).clone();
     config.quota_port = proxy.local_addr().unwrap().port();

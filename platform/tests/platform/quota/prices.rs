@@ -1,10 +1,10 @@
 //! Price tables on the operator's pages: upload, comparison, activation, and repricing of receipts.
 
 use berth::app::App;
-use berth::handle::Handle;
 use berth::http::format::query_value;
 use berth::quota::{BudgetCall, Refusal};
 use berth::web::admin::prices::{FORM_BYTES, TABLE_BYTES};
+use berth_ground::handle::Handle;
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice};
 use sea_orm::ConnectionTrait as _;
 
@@ -142,7 +142,7 @@ async fn receipts_are_repriced_after_a_preview() {
         used(site.app.quota.admit(call_of(&site.app, handle, "claude-of-today")).await.unwrap(), 1000);
     }
     let account = call_of(&site.app, "alice", "").account;
-    let spent = async || site.app.quota.reports.budget(account).await.unwrap().spent_nanodollars;
+    let spent = async || site.app.quota.reports.budget(account).await.unwrap().spent_nanodollars.0;
     assert_eq!(spent().await, 4_000_000);
     let cheap = take_in(&mut operator, &table("claude-of-today", 1)).await;
     let rerate = format!("/admin/prices/{cheap}/repricing");

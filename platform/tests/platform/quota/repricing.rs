@@ -1,19 +1,21 @@
-//! Receipts that are rated again by another version of the prices.
+//! Repricing: receipts are rated again by another price table.
 
 use berth::control_socket;
 use berth::db::AccountId;
-use berth::error::Error;
 use berth::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
 use berth::quota::{BudgetCall, CallOutcome, Quota};
+use berth_ground::error::Error;
+use berth_ground::money::Nanodollars;
 use berth_providers::{Usage, UsageReport};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli;
 use crate::quota::{HOLD, call, used};
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill, reopen};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill, reopen};
 use berth_testing::{databases, sqlite};
 
-/// A table in which a model costs so many millionths of a dollar a token.
+/// A price table with one model at `millionths` of a dollar a token.
 pub fn table(model: &str, millionths: u32) -> String {
     format!(
         r#"{{"{model}": {{"litellm_provider": "anthropic", "mode": "chat", "max_input_tokens": 1000,
@@ -49,12 +51,12 @@ async fn change(quota: &Quota, order: RepricingOrder) -> RepricingResult {
 }
 
 fn told(found: &RepricingResult) -> (u64, i64, Vec<(AccountId, i64)>) {
-    let accounts = found.accounts.iter().map(|one| (one.account, one.nanodollars)).collect();
-    (found.changed, found.nanodollars, accounts)
+    let accounts = found.accounts.iter().map(|one| (one.account, one.nanodollars.0)).collect();
+    (found.changed, found.nanodollars.0, accounts)
 }
 
 #[tokio::test]
-async fn other_prices_change_what_was_spent_once_and_back_again() {
+async fn repricing_changes_spent_amounts_once_and_can_be_reversed() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |_| ()).await;
@@ -77,27 +79,27 @@ async fn other_prices_change_what_was_spent_once_and_back_again() {
         let want = (3, -750 * A_TOKEN, accounts);
         assert_eq!(told(&look(quota, by(&cheap)).await), want, "{kind}");
         assert_eq!(
-            world.spend_at_rest(&alice).await.spent_nanodollars,
+            world.spend_at_rest(&alice).await.spent_nanodollars.0,
             600 * A_TOKEN,
             "{kind}: looking changes nothing"
         );
         assert_eq!(told(&change(quota, by(&cheap)).await), want, "{kind}");
         assert_eq!(told(&change(quota, by(&cheap)).await), (0, 0, Vec::new()), "{kind}: once more");
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 150 * A_TOKEN, "{kind}");
-        assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars, 100 * A_TOKEN, "{kind}");
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 150 * A_TOKEN, "{kind}");
+        assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars.0, 100 * A_TOKEN, "{kind}");
         let newest = quota.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0);
         assert_eq!((&*newest.price_version, &*newest.basis), (&*cheap, "rerated"), "{kind}");
 
-        // What was given by hand stays, also when the prices change again and again.
+        // A correction by the operator survives further repricing.
         let first = quota.ledger.receipts(boris.instance.account, 9).await.unwrap().pop().unwrap();
-        quota.ledger.correct(first.id, -40 * A_TOKEN, "sorry", "operator").await.unwrap();
-        assert_eq!(change(quota, by(&dear)).await.nanodollars, 750 * A_TOKEN, "{kind}: and back");
-        assert_eq!(change(quota, by(&cheap)).await.nanodollars, -750 * A_TOKEN, "{kind}: and once more");
-        assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars, 60 * A_TOKEN, "{kind}");
+        quota.ledger.correct(first.id, Nanodollars(-40 * A_TOKEN), "sorry", "operator").await.unwrap();
+        assert_eq!(change(quota, by(&dear)).await.nanodollars.0, 750 * A_TOKEN, "{kind}: and back");
+        assert_eq!(change(quota, by(&cheap)).await.nanodollars.0, -750 * A_TOKEN, "{kind}: and once more");
+        assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars.0, 60 * A_TOKEN, "{kind}");
         assert_eq!(quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new(), "{kind}");
         let next = after_a_kill(&world, &world.clock, 5 * HOLD).await;
         assert_eq!(
-            next.reports.budget(boris.instance.account).await.unwrap().spent_nanodollars,
+            next.reports.budget(boris.instance.account).await.unwrap().spent_nanodollars.0,
             60 * A_TOKEN,
             "{kind}"
         );
@@ -106,7 +108,7 @@ async fn other_prices_change_what_was_spent_once_and_back_again() {
 }
 
 #[tokio::test]
-async fn days_and_an_account_narrow_it_and_nonsense_is_refused() {
+async fn repricing_can_be_limited_to_days_and_an_account_and_invalid_orders_are_refused() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let (alice, boris) = (world.person("alice").await, world.person("boris").await);
     let quota = &world.app.quota;
@@ -143,7 +145,7 @@ async fn days_and_an_account_narrow_it_and_nonsense_is_refused() {
 }
 
 #[tokio::test]
-async fn what_nobody_counted_and_what_cost_nothing_stays_and_is_told() {
+async fn estimated_and_free_receipts_are_left_alone_and_reported() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let quota = &world.app.quota;
@@ -157,12 +159,12 @@ async fn what_nobody_counted_and_what_cost_nothing_stays_and_is_told() {
     let cheap = import(quota, &table("claude-of-today", 1)).await;
     let done = change(quota, by(&cheap)).await;
     assert_eq!((done.looked_at, done.changed, done.not_counted, done.without_price), (3, 1, 1, 0));
-    assert_eq!(done.nanodollars, -60 * A_TOKEN, "the part that was seen was counted");
+    assert_eq!(done.nanodollars.0, -60 * A_TOKEN, "the part that was seen was counted");
     world.spend_at_rest(&alice).await;
 }
 
 #[tokio::test]
-async fn many_receipts_are_rated_in_steps() {
+async fn many_receipts_are_repriced_in_steps_and_an_interrupted_run_is_repeated() {
     const CALLS: u64 = 1203;
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
@@ -179,7 +181,7 @@ async fn many_receipts_are_rated_in_steps() {
     while rerating.step().await.unwrap() {
         steps += 1;
         if steps == 2 {
-            // Whoever is killed in the middle begins anew, and does the rest.
+            // After an interruption the next run starts over and changes the remaining receipts.
             let so_far = rerating.found().changed;
             drop(rerating);
             assert_eq!(look(quota, by(&cheap)).await.changed, CALLS - so_far);
@@ -189,12 +191,12 @@ async fn many_receipts_are_rated_in_steps() {
     }
     assert!(steps >= 3, "{steps}");
     assert_eq!(rerating.found().looked_at, CALLS);
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, i64::try_from(CALLS).unwrap() * A_TOKEN);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, i64::try_from(CALLS).unwrap() * A_TOKEN);
     assert_eq!(quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn the_operators_commands_reach_the_running_platform_and_look_before_they_leap() {
+async fn the_operators_commands_preview_and_then_apply_to_the_running_platform() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let quota = &world.app.quota;
@@ -226,10 +228,10 @@ async fn the_operators_commands_reach_the_running_platform_and_look_before_they_
     assert!(!fine && said.contains("cannot become negative"), "{said}");
     let (fine, said) = berth(&["prices", "reprice", &cheap]).await;
     assert!(fine && said.contains("-$0.0003") && said.contains("repeat the command with --yes"), "{said}");
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 300 * A_TOKEN);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 300 * A_TOKEN);
     let (fine, said) = berth(&["prices", "reprice", &cheap, "--handle", "alice", "--yes"]).await;
     assert!(fine && said.contains("Receipts corrected: 1."), "{said}");
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 0);
     let (fine, said) = berth(&["prices", "reprice", "nothing", "--yes"]).await;
     assert!(!fine && said.contains("no price table of that version"), "{said}");
     let (fine, said) = berth(&["receipts", "verify"]).await;

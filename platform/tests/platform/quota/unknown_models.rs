@@ -1,4 +1,5 @@
-//! Models that the price table does not know, where the operator lets them be called at the dearest of their provider's prices.
+//! Unknown models: models without a row in the price table, which the operator may allow at the highest price of their
+//! provider.
 
 use berth::config::UnknownModels;
 use berth::quota::ledger::{RepricingMode, RepricingOrder};
@@ -7,7 +8,8 @@ use berth_providers::{InputBound, Provider, UsageReport};
 
 use crate::quota::{call, used};
 use berth_testing::databases;
-use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill};
+use berth_testing::person::Person;
+use berth_testing::quota_platform::{QuotaPlatform, after_a_kill};
 
 fn tomorrow(person: &Person) -> BudgetCall {
     let mut call = call(person);
@@ -15,7 +17,7 @@ fn tomorrow(person: &Person) -> BudgetCall {
     call
 }
 
-/// The dearest output of a table with these two.
+/// A table in which one model has the higher price of input and the other the higher price of output.
 const TABLE: &str = r#"{
     "claude-of-today": {"litellm_provider": "anthropic", "mode": "chat", "max_input_tokens": 1000,
         "max_output_tokens": 4000, "input_cost_per_token": 9e-6, "output_cost_per_token": 1e-6},
@@ -23,7 +25,7 @@ const TABLE: &str = r#"{
         "max_output_tokens": 9000, "input_cost_per_token": 1e-6, "output_cost_per_token": 5e-6}}"#;
 
 #[tokio::test]
-async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_back_once_it_is_known() {
+async fn an_unknown_model_is_charged_at_the_highest_price_and_the_difference_is_refunded_once_its_price_is_known() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |config| config.unknown_models = UnknownModels::Dearest).await;
@@ -38,13 +40,13 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
         open.demand.max_output_tokens = None;
         open.demand.input = InputBound::WholeModel { at_least: 0 };
         let hold = quota.admit(open).await.unwrap();
-        // The largest answer and the largest input of any of them, the built-in demo model's included.
-        let held = quota.reports.budget(account).await.unwrap().held_nanodollars;
+        // The largest output and the largest input of any model, including the built-in demo model.
+        let held = quota.reports.budget(account).await.unwrap().held_nanodollars.0;
         assert!(held >= 9000 * 5000 + 1000 * 9000, "{kind}: {held}");
         hold.settle(UsageReport::NoCharge, berth::quota::CallOutcome::Refused, String::new());
         used(quota.admit(tomorrow(&alice)).await.unwrap(), 100);
         let receipt = quota.ledger.receipts(account, 1).await.unwrap().remove(0);
-        assert_eq!((receipt.amount_nanodollars, &*receipt.basis), (100 * 5000, "provider"), "{kind}");
+        assert_eq!((receipt.amount_nanodollars.0, &*receipt.basis), (100 * 5000, "provider"), "{kind}");
         assert!(receipt.reason.contains("the price table does not know the model"), "{kind}: {}", receipt.reason);
 
         let known = TABLE.replace("claude-of-yesterday", "claude-of-tomorrow").replace("5e-6", "2e-6");
@@ -52,14 +54,14 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
         let order = RepricingOrder { version, since: None, until: None, account: None };
         let by = || RepricingMode::Apply { actor: "operator".into() };
         let done = quota.ledger.reprice(order.clone(), by()).await.unwrap().all().await.unwrap();
-        assert_eq!((done.changed, done.nanodollars), (1, -100 * 3000), "{kind}");
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 100 * 2000, "{kind}");
+        assert_eq!((done.changed, done.nanodollars.0), (1, -100 * 3000), "{kind}");
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 100 * 2000, "{kind}");
         assert_eq!(quota.ledger.reprice(order, by()).await.unwrap().all().await.unwrap().changed, 0, "{kind}");
     }
 }
 
 #[tokio::test]
-async fn what_a_crash_left_of_an_unknown_model_is_charged_by_what_it_was_held_by() {
+async fn a_hold_for_an_unknown_model_left_by_a_crash_is_charged_at_the_price_of_the_hold() {
     for database in databases().await {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |config| config.unknown_models = UnknownModels::Dearest).await;
@@ -71,14 +73,14 @@ async fn what_a_crash_left_of_an_unknown_model_is_charged_by_what_it_was_held_by
         hold.saw(UsageReport::Part { usage: None, output_tokens: 10 });
         let after = after_a_kill(&world, &world.clock, 1_000_000_000).await;
         let receipt = after.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0);
-        assert_eq!((receipt.amount_nanodollars, &*receipt.outcome), (10 * 5000, "recovered"), "{kind}");
+        assert_eq!((receipt.amount_nanodollars.0, &*receipt.outcome), (10 * 5000, "recovered"), "{kind}");
         assert!(!receipt.reason.is_empty(), "{kind}");
         drop(hold);
     }
 }
 
 #[tokio::test]
-async fn unless_the_operator_says_so_an_unknown_model_is_refused() {
+async fn an_unknown_model_is_refused_by_default() {
     for database in databases().await {
         let world = QuotaPlatform::on(database, |_| ()).await;
         let alice = world.person("alice").await;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use berth::app::App;
-use berth::handle::Handle;
 use berth::quota::{BudgetCall, CallOutcome, Hold};
+use berth_ground::handle::Handle;
+use berth_ground::money::Nanodollars;
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sea_orm::ConnectionTrait as _;
@@ -263,7 +264,7 @@ async fn a_receipt_explains_its_amount() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_reads_its_budget_as_json_or_text() {
     let world = QuotaPlatform::on(sqlite().await, |config| {
-        config.limits.day_nanodollars = Some(500_000_000);
+        config.limits.day_nanodollars = Some(Nanodollars(500_000_000));
         config.limits.requests_a_minute = Some(60);
         config.limits.calls_at_once = 5;
     })
@@ -299,9 +300,28 @@ async fn an_instance_reads_its_budget_as_json_or_text() {
     assert!(words("/budget?format=json", "text/plain").await.starts_with('{'));
     let refused = alice.get(&world, "/budget?format=poem").send().await.unwrap();
     assert_eq!(refused.status().as_u16(), 400);
-    let elsewhere = client(None).get(format!("http://{}/budget?format=text", world.proxy)).bearer_auth(&alice.token);
+    let elsewhere = client(None).get(format!("http://{}/budget?format=text", world.proxy)).bearer_auth(alice.token());
     assert_eq!(elsewhere.send().await.unwrap().status().as_u16(), 401, "from its own address alone");
     drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_that_cannot_be_read_is_unavailable_for_a_moment() {
+    let world = QuotaPlatform::on(sqlite().await, |_| {}).await;
+    let (alice, boris) = (world.person("alice").await, world.person("boris").await);
+    let status = async |path: &str| alice.get(&world, path).send().await.unwrap().status().as_u16();
+    assert_eq!(status("/budget").await, 200);
+    let tx = world.app.db.begin().await.unwrap();
+    tx.execute_unprepared("ALTER TABLE spend_days RENAME TO elsewhere").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(status("/budget?format=text").await, 200, "her remainders are in memory");
+    // Her sums by model are in the table alone, and of his account nothing was read before.
+    for refused in [alice.get(&world, "/budget"), boris.get(&world, "/budget?format=text")] {
+        let refused = refused.send().await.unwrap();
+        assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (503, "2"));
+        let problem = read_json(refused).await;
+        assert_eq!(problem["code"], "unavailable", "{problem}");
+    }
 }
 
 #[tokio::test]

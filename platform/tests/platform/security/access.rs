@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 
 use axum::http::Method;
 use berth::alarms::Schedule;
-use berth::handle::Handle;
 use berth::own_keys::KeyOwner;
 use berth::sharing::ShareAudience;
-use berth::web::AccessLevel;
-use berth::web::routes::{self, Route};
+use berth::web::{AccessLevel, Route, apex_routes, app_routes};
 use berth::webhooks::WebhookRequest;
+use berth_ground::handle::Handle;
 use serde_json::json;
 
 use berth_testing::name_server::NameServer;
@@ -52,6 +51,15 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("GET /account/deletion", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
     ("POST /account/delete", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
     ("POST /account/deletion/cancel", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
+    ("GET /admin/spend", ["308 /admin/usage"; 6]),
+    ("GET /mailbox", ["308 /webhooks"; 6]),
+    ("GET /mailbox/{*path}", ["308 /webhooks/berth.css"; 6]),
+    ("GET /spend", ["308 /usage"; 6]),
+    ("GET /spend/{*path}", ["308 /usage/berth.css"; 6]),
+    ("GET /leave", ["308 /account/delete"; 6]),
+    ("GET /leave/{*path}", ["308 /account/delete/berth.css"; 6]),
+    ("GET /leaving", ["308 /account/deletion"; 6]),
+    ("GET /leaving/{*path}", ["308 /account/deletion/berth.css"; 6]),
     ("GET /admin", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "200", "403"]),
     ("GET /usage", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /usage/receipts", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
@@ -251,7 +259,7 @@ async fn try_it(visitor: &mut WebClient, route: &Route, path: &str) -> String {
         }
         _ => visitor.post(path, "").await,
     };
-    // Codes and return paths differ each time; the stories of the pages check them.
+    // Codes and return paths differ each time; the tests of the pages check them.
     answer.in_short().split('?').next().unwrap_or_default().to_owned()
 }
 
@@ -259,7 +267,7 @@ async fn try_it(visitor: &mut WebClient, route: &Route, path: &str) -> String {
 async fn every_route_answers_every_role_as_written_down() {
     let expected: BTreeMap<&str, [&str; 6]> = EXPECTED.iter().copied().collect();
     let (looks, acts): (Vec<Route>, Vec<Route>) =
-        routes::app().into_iter().partition(|route| route.method == Method::GET);
+        app_routes().into_iter().partition(|route| route.method == Method::GET);
     let mut seen = Vec::new();
     let dns = NameServer::start().await;
     let address = dns.address.to_string();
@@ -304,7 +312,7 @@ async fn an_account_scheduled_for_deletion_can_cancel_or_log_out_and_nothing_els
         }
         assert!(next.ends_with('/'), "{next}");
         for route in
-            routes::app().iter().filter(|route| matches!(route.access, AccessLevel::Member | AccessLevel::Admin))
+            app_routes().iter().filter(|route| matches!(route.access, AccessLevel::Member | AccessLevel::Admin))
         {
             let path = path_of(route, "1");
             let seen = try_it(&mut leaver, route, &path).await;
@@ -322,7 +330,7 @@ async fn an_account_scheduled_for_deletion_can_cancel_or_log_out_and_nothing_els
 async fn the_apex_is_the_same_for_every_visitor_and_sets_no_cookie() {
     let site = WebFixture::new().await;
     let Cast(cast) = Cast::of(&site).await;
-    let routes = routes::apex();
+    let routes = apex_routes();
     let known: Vec<String> = routes.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
     assert_eq!(known, APEX);
     for route in &routes {
@@ -347,7 +355,7 @@ async fn no_request_from_another_site_changes_anything() {
         &[("sec-fetch-site", "none")],
         &[],
     ];
-    for route in routes::app().iter().filter(|route| route.method != Method::GET) {
+    for route in app_routes().iter().filter(|route| route.method != Method::GET) {
         for headers in foreign {
             let mut request = WebClient::request(route.method.clone(), &path_of(route, "1"));
             for (name, value) in headers {

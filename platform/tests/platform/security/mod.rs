@@ -1,4 +1,5 @@
-//! What strangers, tenants and their pages try: routes and roles, forged headers, request smuggling, programs that break HTTP.
+//! What strangers, tenants and their pages try: routes and roles, forged headers, request smuggling, programs that
+//! break HTTP.
 
 mod access;
 mod headers;

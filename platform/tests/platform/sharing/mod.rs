@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use berth::containers::fake::Verb;
-use berth::error::Error;
-use berth::handle::Handle;
 use berth::instances::{Cause, Fact, Wish};
 use berth::sharing::{MOST_SHARES, Share, ShareAudience, Sharing};
+use berth_containers::fake::Verb;
+use berth_ground::error::Error;
+use berth_ground::handle::Handle;
 
 use berth_testing::databases;
-use berth_testing::fake_platform::{Answer, FakePlatform, Person, cookie_of, until};
+use berth_testing::fake_platform::{Answer, FakePlatform, until};
+use berth_testing::person::Person;
 use berth_testing::web_client::WebFixture;
 
 const HOST: &str = "alice.example.com";
@@ -45,7 +46,7 @@ impl SharedInstance {
 
     /// A session cookie on Alice's host, of a guest or of Alice.
     async fn cookie(&self, who: &Person) -> String {
-        cookie_of(&self.platform.app.accounts, who, HOST).await
+        who.cookie_for(&self.platform.app.accounts, HOST).await
     }
 
     async fn put_to_sleep(&self) {
@@ -175,7 +176,7 @@ async fn a_guest_consents_before_the_instance_learns_the_handle() {
     let sent = platform.get(HOST, "/echo?x=1", &[PAGE]).await;
     let pending = sent.header("set-cookie").split(';').next().unwrap().to_owned();
     let way = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
-    let bobs = format!("__Host-berth={}", shared.bob.signed_in.session.reveal());
+    let bobs = shared.bob.app_cookie();
     let asked = platform.get("app.example.com", &way, &[("cookie", &bobs), PAGE]).await;
     assert_eq!((asked.status, asked.header("location")), (200, ""));
     let page = asked.text();
@@ -204,7 +205,7 @@ async fn a_guest_consents_before_the_instance_learns_the_handle() {
 #[tokio::test]
 async fn a_refusal_reveals_neither_shares_nor_whether_the_instance_exists() {
     let shared = SharedInstance::new().await;
-    let carols = format!("__Host-berth={}", shared.carol.signed_in.session.reveal());
+    let carols = shared.carol.app_cookie();
     let ask = async |handle: &str| {
         let path = format!("/hand-off?host={handle}.example.com&state=s&challenge={}", "c".repeat(43));
         let answer = shared.platform.get("app.example.com", &path, &[("cookie", &carols)]).await;

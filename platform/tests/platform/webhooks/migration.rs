@@ -1,8 +1,8 @@
 //! The migration that renamed mail and letters to webhooks: rows from before it are kept and delivered.
 
-use berth::clock::{Clock, Timestamp};
 use berth::db::{Db, InstanceId};
 use berth::webhooks::{DeliveryState, InboxCounts, PathSuffix, WebhookRequest, Webhooks};
+use berth_ground::clock::{Clock, Timestamp};
 use migrations::{Migrator, MigratorTrait as _};
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement};
 use uuid::Uuid;

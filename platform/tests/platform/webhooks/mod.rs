@@ -1,20 +1,23 @@
 //! Webhooks: a request to an open path is stored while the instance sleeps, wakes it, and is delivered at least once.
 
+mod lists;
 mod migration;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use berth::containers::HostError;
-use berth::containers::fake::{HoldPoint, Verb};
-use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
 use berth::webhooks::{DeliveryState, MAX_BODY_BYTES, MAX_PATHS, PathSuffix, RETRY_WINDOW};
+use berth_containers::HostError;
+use berth_containers::fake::{HoldPoint, Verb};
+use berth_ground::error::Error;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use berth_testing::databases;
-use berth_testing::fake_platform::{Answer, FakePlatform, Person, until};
+use berth_testing::fake_platform::{Answer, FakePlatform, until};
+use berth_testing::person::Person;
+use berth_testing::wait::{PATIENCE, Wait};
 use berth_testing::webhook_receiver::Reply;
 
 const HOST: &str = "alice.example.com";
@@ -52,13 +55,11 @@ async fn until_delivered(platform: &FakePlatform, alice: &Person) {
 }
 
 async fn until_waiting(platform: &FakePlatform, alice: &Person, deliveries: u64) {
-    for _ in 0..400 {
-        if platform.app.webhooks.counts(alice.instance.id).waiting == deliveries {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let (webhooks, id) = (&platform.app.webhooks, alice.instance.id);
+    let waits = async || webhooks.counts(id).waiting == deliveries;
+    if !Wait::within(PATIENCE).succeeds(waits).await {
+        panic!("waiting: {:?}", webhooks.deliveries(id, DeliveryState::Waiting, 9).await);
     }
-    panic!("waiting: {:?}", platform.app.webhooks.deliveries(alice.instance.id, DeliveryState::Waiting, 9).await);
 }
 
 #[tokio::test]
@@ -255,7 +256,7 @@ async fn the_platform_killed_between_202_and_delivery_loses_nothing() {
         platform.host.release(Verb::Start);
         platform.start().await;
         platform.receiver.until(1).await;
-        let alice = Person { instance: platform.instances().all()[0].clone(), ..alice };
+        let alice = alice.at(&platform.app);
         until_delivered(&platform, &alice).await;
         let first = platform.receiver.seen()[0].clone();
         assert_eq!((first.body.as_str(), first.id()), ("kept", answer.json()["delivery"].as_str().unwrap()));
@@ -268,13 +269,13 @@ async fn the_platform_killed_between_202_and_delivery_loses_nothing() {
         platform.kill().await;
         platform.start().await;
         platform.receiver.until(3).await;
-        let alice = Person { instance: platform.instances().all()[0].clone(), ..alice };
+        let alice = alice.at(&platform.app);
         until_delivered(&platform, &alice).await;
         let seen = platform.receiver.seen().clone();
         assert_eq!((seen[1].id(), seen[1].header("x-berth-attempt")), (seen[2].id(), "1"));
         assert_eq!(seen[2].header("x-berth-attempt"), "2");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(platform.receiver.seen().len(), 3, "what was accepted comes no more");
+        platform.deliver_due().await;
+        assert_eq!(platform.receiver.seen().len(), 3, "an accepted webhook is not delivered again");
     }
 }
 
@@ -291,7 +292,7 @@ async fn a_suspended_instance_takes_no_webhooks_and_those_it_had_wait() {
     let refused = post(&platform, HOOK, "meanwhile").await;
     assert_eq!((refused.status, refused.json()["code"].as_str().unwrap()), (403, "closed"));
     platform.clock.advance(Duration::from_secs(60));
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    platform.deliver_due().await;
     assert_eq!((platform.receiver.seen().len(), alice.instance.fact()), (1, Fact::Stopped));
     platform.app.accounts.restore(&alice.instance.handle, "operator").await.unwrap();
     platform.clock.advance(Duration::from_secs(600));
@@ -310,8 +311,7 @@ async fn webhooks_alone_keep_no_instance_awake_for_ever() {
         platform.clock.advance(Duration::from_secs(60));
         assert_eq!(post(&platform, HOOK, &minute.to_string()).await.status, 202);
         sent += 1;
-        // Time for the dispatcher to deliver before the clock is advanced again.
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        platform.deliver_due().await;
         platform.look().await;
         awake += u32::from(alice.instance.fact() == Fact::Awake);
     }
@@ -320,7 +320,7 @@ async fn webhooks_alone_keep_no_instance_awake_for_ever() {
     // And nothing is lost by it.
     for _ in 0..30 {
         platform.clock.advance(FIVE_MINUTES);
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        platform.deliver_due().await;
         if platform.app.webhooks.counts(alice.instance.id).waiting == 0 {
             break;
         }
@@ -423,6 +423,7 @@ async fn whatever_breaks_every_webhook_that_was_accepted_arrives() {
                 }
                 _ => platform.clock.advance(Duration::from_secs(random.random_range(0..600))),
             }
+            // Real time: the next step meets the deliveries at a random moment.
             tokio::time::sleep(Duration::from_millis(random.random_range(0..40))).await;
         }
         // Nothing breaks any more.
@@ -434,7 +435,7 @@ async fn whatever_breaks_every_webhook_that_was_accepted_arrives() {
                 break;
             }
             platform.clock.advance(FIVE_MINUTES);
-            tokio::time::sleep(Duration::from_millis(600)).await;
+            platform.deliver_due().await;
         }
         let counts = platform.app.webhooks.counts(alice.instance.id);
         assert_eq!((counts.waiting, counts.dead_letters, counts.bytes), (0, 0, 0), "seed {seed}");

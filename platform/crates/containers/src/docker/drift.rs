@@ -7,7 +7,8 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBu
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Map, Value};
 
-use super::{CONCURRENT_INSPECTIONS, errors, host_config, labels};
+use super::inspection::CONCURRENT_INSPECTIONS;
+use super::{errors, host_config, labels};
 use crate::config::ContainerConfig;
 use crate::{ConfigurationDrift, ContainerSpec, HostError};
 

@@ -15,6 +15,7 @@ mod labels;
 mod load;
 mod network_isolation;
 mod networks;
+mod observation;
 mod reclaim;
 mod report;
 mod tombstones;
@@ -43,7 +44,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use self::errors::within;
-use self::inspection::InspectedContainer;
+use self::inspection::{CONCURRENT_INSPECTIONS, InspectedContainer};
 use self::network_isolation::NetworkIsolation;
 use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, ObservedInstance};
 use crate::config::{ContainerConfig, ContainerRuntime, InstanceSize};
@@ -52,8 +53,6 @@ use crate::config::{ContainerConfig, ContainerRuntime, InstanceSize};
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of verbs that change something.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Concurrent inspections while listing.
-const CONCURRENT_INSPECTIONS: usize = 8;
 /// The Engine's events of a container that may change the state of its instance.
 const EVENTS: [&str; 7] = ["create", "start", "pause", "unpause", "oom", "die", "destroy"];
 

@@ -84,6 +84,7 @@ impl Volumes {
     ) -> Result<(), HostError> {
         self.tombstones.refuse_if_buried(name)?;
         self.folder.open()?;
+        // Serializes with `destroy` and with another `ensure`: two concurrent calls would format the same file.
         let _lock = self.file_systems.lock(instance).await;
         let limit = match self.backing(engine, name).await? {
             Some(VolumeBacking::Plain) => return Ok(()),

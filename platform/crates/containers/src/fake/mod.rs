@@ -2,6 +2,7 @@
 //! by call, make its verbs fail, and inspect its state.
 
 mod state;
+mod verb;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,32 +18,12 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
 use self::state::{FakeState, healthy_report, idle_load};
+pub use self::verb::Verb;
 use super::{
     ContainerExit, ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, ObservedInstance,
     gateway,
 };
 use crate::config::ContainerConfig;
-
-/// The verbs of [`ContainerHost`], by which tests count, delay, hold and fail calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verb {
-    EnsureNetworks,
-    EnsureVolume,
-    Create,
-    Start,
-    Freeze,
-    Thaw,
-    Stop,
-    RemoveContainer,
-    BuryVolume,
-    UnburyVolume,
-    DestroyVolume,
-    Inspect,
-    List,
-    Events,
-    Load,
-    HostReport,
-}
 
 /// The point at which a call is held: before its effect, or after it and before its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

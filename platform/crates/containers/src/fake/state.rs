@@ -8,7 +8,7 @@ use berth_ground::ids::InstanceId;
 use berth_ground::secrets::hash;
 use tokio::sync::broadcast;
 
-use super::Verb;
+use super::verb::Verb;
 use crate::config::DiskLimit;
 use crate::{
     ConfigurationDrift, ContainerExit, ContainerSpec, ContainerState, DiskUsage, HostError, HostLoad, HostReport,

@@ -1,25 +1,13 @@
 //! Configuration from environment variables: the list of variables with their defaults, a reader that reports all
 //! mistakes together, and the logging configuration of every process.
 
+mod error;
 mod reader;
 mod variables;
 
-use std::fmt;
-
+pub use error::SettingsError;
 pub use reader::{Placeholder, SettingsReader};
 pub use variables::{SECRETS, SecretReader, SecretVariable, VARIABLES, Variable};
-
-/// All mistakes in the settings, one sentence for each, which names its variable.
-#[derive(Debug, PartialEq, Eq)]
-pub struct SettingsError(pub Vec<String>);
-
-impl fmt::Display for SettingsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Berth cannot start with these settings:\n  {}", self.0.join("\n  "))
-    }
-}
-
-impl std::error::Error for SettingsError {}
 
 /// The logging configuration.
 #[derive(Clone, Debug)]

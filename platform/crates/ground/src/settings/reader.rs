@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{SettingsError, VARIABLES};
+use super::error::SettingsError;
+use super::variables::VARIABLES;
 
 /// Reads variables and collects their mistakes. An invalid value is replaced by a placeholder and reading continues;
 /// [`SettingsReader::finish`] then refuses the settings.

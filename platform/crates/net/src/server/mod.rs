@@ -139,6 +139,7 @@ async fn serve_within(
             tracing::debug!(peer = %peer.ip(), "closed a connection: its peer has too many");
             continue;
         };
+        // A failure is ignored: it only costs latency (Nagle's algorithm).
         let _ = stream.set_nodelay(true);
         // Deregistered from this runtime's event loop and registered with the lane's below. Otherwise each event on the
         // socket would wake this thread, only to wake the lane.

@@ -1,5 +1,6 @@
 //! Request body parsers: each computes the upper bound of a call's cost. The body itself is forwarded byte for byte.
 
+mod by_api;
 pub mod chat;
 pub mod embeddings;
 mod json;

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{StreamProgress, length, served_in};
+use super::figures::{length, served_in};
+use super::stream_progress::StreamProgress;
 use crate::{Usage, UsageReport};
 
 #[derive(Deserialize)]
@@ -162,7 +163,7 @@ mod tests {
     use crate::Api;
     use crate::ServiceTier;
 
-    const STREAM: &str = include_str!("../../tests/transcripts/chat_cache.sse");
+    const STREAM: &str = include_str!("../../tests/transcripts/chat/cache.sse");
 
     #[test]
     fn a_recorded_stream_reads_the_same_in_every_split() {

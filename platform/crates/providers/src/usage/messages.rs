@@ -9,7 +9,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{StreamProgress, length};
+use super::figures::length;
+use super::stream_progress::StreamProgress;
 use crate::{ServiceTier, Usage, UsageReport};
 
 #[derive(Deserialize)]
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
     use crate::Api;
 
-    const STREAM: &str = include_str!("../../tests/transcripts/messages_cache.sse");
+    const STREAM: &str = include_str!("../../tests/transcripts/messages/cache.sse");
 
     fn usage(output_tokens: u64) -> Usage {
         Usage {

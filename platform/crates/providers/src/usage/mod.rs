@@ -2,21 +2,21 @@
 
 mod chat;
 mod embeddings;
+mod figures;
 mod messages;
 mod responses;
 mod sse;
+mod stream_progress;
 
-use serde_json::value::RawValue;
 use sse::{SseEvent, SseSplitter};
+use stream_progress::StreamProgress;
 
 use super::api::Api;
-use crate::{ServiceTier, Usage, UsageReport};
+use crate::{Usage, UsageReport};
 
 /// Bytes of an answer per output token, for the estimate when a stream breaks off. English has about four, Chinese and
 /// hexadecimal text two to three, so two overestimates the tokens.
 const BYTES_PER_TOKEN: u64 = 2;
-/// The longest `usage` object that is kept for the receipt, in bytes. Real ones have a few hundred.
-const MAX_RAW_USAGE: usize = 16 * 1024;
 
 /// The usage parser for the stream of one API, independent of how the stream is cut into chunks.
 pub struct UsageReader {
@@ -31,39 +31,6 @@ enum StreamFormat {
     Messages(messages::MessagesUsage),
     Chat,
     Responses,
-}
-
-/// What the events so far have shown.
-#[derive(Default)]
-struct StreamProgress {
-    /// The provider's latest figures.
-    usage: Option<Usage>,
-    /// Whether `usage` is final.
-    is_final: bool,
-    /// Whether the provider announced the end of the stream.
-    is_over: bool,
-    /// Whether the provider reported an error within the stream.
-    failed: bool,
-    /// Bytes of generated text, without their JSON frame.
-    answer_bytes: u64,
-    /// Web searches seen in the events.
-    web_searches: u64,
-    /// The provider's own JSON of the first figures, and of the last if there are several.
-    raw: [Option<String>; 2],
-}
-
-impl StreamProgress {
-    /// Counts an unparsable event as output, which overestimates the tokens.
-    fn add_unparsed(&mut self, bytes: usize) {
-        self.answer_bytes = self.answer_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
-    }
-
-    fn keep_raw(&mut self, figures: &RawValue) {
-        // An oversized object leaves an empty line, which preserves the order of first and last.
-        let text = if figures.get().len() <= MAX_RAW_USAGE { figures.get() } else { "" };
-        let place = if self.raw[0].is_none() { 0 } else { 1 };
-        self.raw[place] = Some(text.to_owned());
-    }
 }
 
 impl UsageReader {
@@ -174,15 +141,6 @@ pub fn usage_of_response(api: Api, body: &[u8]) -> UsageReading {
     };
     let (report, raw) = read.unwrap_or((UsageReport::Unreadable, ""));
     UsageReading { report, raw_json: raw.to_owned() }
-}
-
-/// The tier in which OpenAI reports to have served a call; older models report none. `None` for an unknown tier.
-fn served_in(service_tier: Option<&str>) -> Option<ServiceTier> {
-    service_tier.map_or(Some(ServiceTier::Standard), ServiceTier::of_openai)
-}
-
-fn length(text: Option<&str>) -> u64 {
-    text.map_or(0, |text| u64::try_from(text.len()).unwrap_or(u64::MAX / 4))
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{StreamProgress, length, served_in};
+use super::figures::{length, served_in};
+use super::stream_progress::StreamProgress;
 use crate::{Usage, UsageReport};
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use std::path::Path;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::{Moment, Points, Verdict};
+use super::points::{FaultTiming, Points, RelayAction};
 
 const FAILED: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n{\"message\": \"lost on its way\"  }";
 
@@ -18,34 +18,34 @@ pub(super) async fn relay(client: UnixStream, to: &Path, points: &Points) -> io:
         let Some(head) = read_head(&mut from_client).await? else { return Ok(()) };
         let body = read_body(&mut from_client, &head).await?;
         let (name, first) = (name(&head), head.lines().next().unwrap_or_default().to_owned());
-        let before = points.meet(&name, &first, Moment::Before).await;
+        let before = points.meet(&name, &first, FaultTiming::Before).await;
         match before {
-            Verdict::Drop => return Ok(()),
-            Verdict::Fail => {
+            RelayAction::Drop => return Ok(()),
+            RelayAction::Fail => {
                 to_client.write_all(FAILED.as_bytes()).await?;
                 continue;
             }
-            Verdict::Twice => {
+            RelayAction::Twice => {
                 let (_, mut engine) = ask(to, &head, &body).await?;
                 tokio::io::copy(&mut engine, &mut tokio::io::sink()).await?;
             }
-            Verdict::On => {}
+            RelayAction::On => {}
         }
         let (answer, mut engine) = ask(to, &head, &body).await?;
         // The effect is there by the time the head is; for a stream, it has begun.
-        match points.meet(&name, &first, Moment::After).await {
-            Verdict::Drop => return Ok(()),
-            Verdict::Fail => {
+        match points.meet(&name, &first, FaultTiming::After).await {
+            RelayAction::Drop => return Ok(()),
+            RelayAction::Fail => {
                 to_client.write_all(FAILED.as_bytes()).await?;
                 continue;
             }
-            Verdict::Twice if name != "events" => {
+            RelayAction::Twice if name != "events" => {
                 let mut whole = answer.clone().into_bytes();
                 engine.read_to_end(&mut whole).await?;
                 to_client.write_all(&[whole.clone(), whole].concat()).await?;
                 continue;
             }
-            Verdict::Twice | Verdict::On => {}
+            RelayAction::Twice | RelayAction::On => {}
         }
         to_client.write_all(answer.as_bytes()).await?;
         tokio::select! {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::{Moment, Points, Verdict};
+use super::points::{FaultTiming, Points, RelayAction};
 
 const FAILED: &str = "{\"Err\":\"Timeout\"}\n";
 
@@ -21,24 +21,24 @@ pub(super) async fn relay(client: UnixStream, to: &Path, points: &Points) -> io:
             return Ok(());
         }
         let name = name(&line);
-        match points.meet(&name, &line, Moment::Before).await {
-            Verdict::Drop => return Ok(()),
-            Verdict::Fail => {
+        match points.meet(&name, &line, FaultTiming::Before).await {
+            RelayAction::Drop => return Ok(()),
+            RelayAction::Fail => {
                 client.write_all(FAILED.as_bytes()).await?;
                 continue;
             }
-            Verdict::Twice => drop(ask(&mut provisioner, &line).await?),
-            Verdict::On => {}
+            RelayAction::Twice => drop(ask(&mut provisioner, &line).await?),
+            RelayAction::On => {}
         }
         let answer = ask(&mut provisioner, &line).await?;
-        match points.meet(&name, &line, Moment::After).await {
-            Verdict::Drop => return Ok(()),
-            Verdict::Fail => {
+        match points.meet(&name, &line, FaultTiming::After).await {
+            RelayAction::Drop => return Ok(()),
+            RelayAction::Fail => {
                 client.write_all(FAILED.as_bytes()).await?;
                 continue;
             }
-            Verdict::Twice => client.write_all(format!("{answer}{answer}").as_bytes()).await?,
-            Verdict::On => client.write_all(answer.as_bytes()).await?,
+            RelayAction::Twice => client.write_all(format!("{answer}{answer}").as_bytes()).await?,
+            RelayAction::On => client.write_all(answer.as_bytes()).await?,
         }
         if name == "events" {
             tokio::io::copy_bidirectional(&mut client, &mut provisioner).await?;

@@ -1,93 +1,92 @@
-//! Rating receipts again by another version of the prices: first only looked at, then done, in steps of some receipts
-//! each. What differs becomes a correction; doing it again changes nothing more.
+//! Repricing: charges receipts by another version of the price table, as a dry run or for real, in steps of some
+//! receipts each. Each difference becomes a correction; a second run changes nothing more.
 
 mod rules;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
+use berth_providers::Provider;
 use serde::{Deserialize, Serialize};
 
-use rules::{CallAmounts, RepricedCost};
-
+use self::rules::{CallAmounts, RepricedCost};
 use super::corrections::{BY_OPERATOR, BY_PRICES, ReceiptChange};
 use super::open::Ledger;
 use super::receipt::Receipt;
-use super::store;
-use crate::clock::Timestamp;
+use super::store::{self, ReceiptPage};
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{AccountId, HoldId};
-use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, DayRange};
 use crate::quota::prices::{Price, PriceBook};
-use berth_providers::Provider;
 
-/// Receipts of one step.
+/// The most receipts of one step.
 const A_STEP: u64 = 500;
 
-/// Which receipts, and by what.
+/// The receipts to reprice, and the price table to do it by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepricingOrder {
     pub version: String,
-    /// Days as the books name them, `2026-11-25`, both with it; `None`: from the first, to the last.
+    /// The first and the last day, such as `2026-11-25`, both included; `None`: no limit on that side.
     pub since: Option<String>,
     pub until: Option<String>,
-    /// `None`: everybody.
+    /// `None`: all accounts.
     pub account: Option<AccountId>,
 }
 
-/// Whether what differs is only said, or changed; then by whom, for the audit.
+/// Whether differences are only reported, or corrected; then with the actor for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RepricingMode {
     DryRun,
     Apply { actor: String },
 }
 
-/// What was found so far.
+/// The result of a repricing so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepricingResult {
-    /// Receipts of calls that were looked at.
+    /// The number of receipts that were examined.
     pub looked_at: u64,
-    /// How many of them cost something else now.
+    /// The number of receipts with another cost.
     pub changed: u64,
-    /// By how much, in all.
-    pub nanodollars: i64,
-    /// Left as they are because the version does not say what they cost: an unknown model, tier or search.
+    /// The sum of all differences.
+    pub nanodollars: Nanodollars,
+    /// Left unchanged because the version has no price for their model, tier or searches.
     pub without_price: u64,
-    /// Left as they are because no usage was counted for them: the charge came from the hold.
+    /// Left unchanged because no usage was counted for them: the charge came from the hold.
     pub not_counted: u64,
-    /// Accounts of which something changes.
+    /// The accounts with a difference.
     pub accounts: Vec<AccountRepricing>,
 }
 
-/// What changes for one account.
+/// The differences of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountRepricing {
     pub account: AccountId,
     pub receipts: u64,
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
 }
 
-/// A re-rating under way.
+/// A repricing in progress.
 pub struct Repricing {
     ledger: Arc<Ledger>,
     book: PriceBook,
     days: DayRange,
     mode: RepricingMode,
     accounts: VecDeque<AccountId>,
-    /// The number in the chain of the first of `accounts` up to which it was looked at.
+    /// The position in the chain of the first account: receipts up to this number are done.
     after: i64,
-    /// Versions by which receipts were charged, as far as they came up.
+    /// Price tables by which receipts were charged, cached by version; `None`: not stored any more.
     own: HashMap<String, Option<PriceBook>>,
     found: RepricingResult,
 }
 
 impl Ledger {
-    /// Begins to rate receipts again; [`Repricing::step`] goes on with it. To change anything takes the platform that
-    /// makes calls.
+    /// Begins a repricing; [`Repricing::step`] continues it. Only the platform that makes calls can apply one.
     ///
     /// # Errors
-    /// `Invalid` when there is no such version, or a day is none; when the database does not answer.
+    /// `Invalid` when there is no such version, or a day cannot be parsed; when the database does not answer.
     pub async fn reprice(self: &Arc<Self>, order: RepricingOrder, mode: RepricingMode) -> Result<Repricing> {
         let Self { db, clock, prices, .. } = &**self;
         self.settled().await;
@@ -132,10 +131,10 @@ impl RepricingOrder {
 }
 
 impl Repricing {
-    /// Looks at some more receipts; `false` when there are none left.
+    /// Examines some more receipts; `false` when none are left.
     ///
     /// # Errors
-    /// When something cannot be read, or written down. What was done stays; beginning anew goes on with the rest.
+    /// When the database or the journal fails. Corrections made so far stay, and a new run does the rest.
     pub async fn step(&mut self) -> Result<bool> {
         let ledger = Arc::clone(&self.ledger);
         let Some(account) = self.accounts.front().copied() else { return Ok(false) };
@@ -143,13 +142,16 @@ impl Repricing {
             RepricingMode::DryRun => None,
             RepricingMode::Apply { .. } => {
                 let open = ledger.open()?;
+                // For the whole step: with a correction by hand between reading a total and correcting it, the total
+                // could fall below zero.
                 let turn = open.corrections.lock().await;
                 open.caught_up().await?;
                 Some((open, turn))
             }
         };
         let db = ledger.db.read();
-        let receipts = store::receipts_to_reprice(db, account, &self.days, self.after, A_STEP).await?;
+        let ReceiptPage { receipts, last, is_full } =
+            store::receipts_to_reprice(db, account, &self.days, self.after, A_STEP).await?;
         for receipt in self.differing(&receipts).await? {
             if let Some((open, _)) = &turn {
                 open.accept(&ledger.admission, receipt.clone()).await?;
@@ -157,42 +159,42 @@ impl Repricing {
             self.found.add(&receipt);
         }
         self.found.looked_at += receipts.len() as u64;
-        match receipts.last() {
-            Some(last) if receipts.len() as u64 == A_STEP => self.after = last.seq,
+        match last {
+            Some(last) if is_full => self.after = last,
             _ => {
                 self.accounts.pop_front();
                 self.after = 0;
             }
         }
         if let Some((open, _turn)) = &turn {
-            // So that who looks next sees it in the sums.
+            // The next step, and the pages, read these corrections from the database.
             open.caught_up().await?;
         }
         Ok(!self.accounts.is_empty())
     }
 
-    /// All steps, and what they found.
+    /// Runs all steps, and returns their result.
     ///
     /// # Errors
-    /// As of [`Repricing::step`].
+    /// As in [`Repricing::step`].
     pub async fn all(mut self) -> Result<RepricingResult> {
         while self.step().await? {}
         Ok(self.found)
     }
 
-    /// What was found until now, for good.
+    /// The result so far, consuming the repricing.
     #[must_use]
     pub fn into_found(self) -> RepricingResult {
         self.found
     }
 
-    /// What was found until now.
+    /// The result so far.
     #[must_use]
     pub fn found(&self) -> &RepricingResult {
         &self.found
     }
 
-    /// A correction for each of `receipts` that costs something else than it did so far.
+    /// A correction for each of `receipts` with another cost than so far.
     async fn differing(&mut self, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
         let ledger = Arc::clone(&self.ledger);
         let Ledger { db, clock, .. } = &*ledger;
@@ -218,17 +220,17 @@ impl Repricing {
         Ok(corrections)
     }
 
-    /// The correction after which a call costs so much, if that is something else than it did so far.
-    fn correction(&self, receipt: &Receipt, costs: i64, before: &[Receipt], now: Timestamp) -> Option<Receipt> {
+    /// The correction after which a call costs `costs`, unless it does already.
+    fn correction(&self, receipt: &Receipt, costs: Nanodollars, before: &[Receipt], now: Timestamp) -> Option<Receipt> {
         let sum = |by_hand: bool| {
             let of_kind = before.iter().filter(|one| (one.basis == BY_OPERATOR) == by_hand);
-            of_kind.fold(0_i64, |sum, one| sum.saturating_add(one.amount_nanodollars))
+            of_kind.fold(Nanodollars::ZERO, |sum, one| sum.saturating_add(one.amount_nanodollars))
         };
         let so_far =
             CallAmounts { charged: receipt.amount_nanodollars, repriced: sum(false), corrected_by_hand: sum(true) };
         let nanodollars = rules::difference(costs, so_far);
         let version = &self.book.version;
-        // Back and forth between versions, each step is another one.
+        // The count makes the id new each time: going back to an earlier version is another correction, no repetition.
         let known_by = format!("{version} {}", before.len());
         let change = ReceiptChange {
             nanodollars,
@@ -237,10 +239,10 @@ impl Repricing {
             reason: format!("by the prices of version {version}"),
             known_by: &known_by,
         };
-        (nanodollars != 0).then(|| change.of(receipt, now))
+        (nanodollars != Nanodollars::ZERO).then(|| change.of(receipt, now))
     }
 
-    /// What the receipt was charged by: the model's price, or its provider's dearest where it had none.
+    /// The price by which the receipt was charged: the model's, or its provider's dearest where it had none.
     async fn own_price(&mut self, receipt: &Receipt) -> Result<Option<Arc<Price>>> {
         let version = &receipt.price_version;
         if !self.own.contains_key(version) {

@@ -1,43 +1,44 @@
-//! What a call costs at other prices than it was charged by. Pure.
+//! Rules of repricing: the cost of a call at other prices than it was charged by. Pure.
 
 use super::super::receipt::Receipt;
 use crate::quota::admission::Payer;
 use crate::quota::prices::{self, Price};
+use berth_ground::money::Nanodollars;
 use berth_providers::Usage;
 
-/// What other prices say of a receipt.
+/// The cost of a receipt at other prices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepricedCost {
-    /// The call costs this, before anything that the operator gave or took by hand.
-    Costs(i64),
-    /// It cost nothing: the provider refused it, or its owner pays the provider. That stays so.
+    /// The cost, before corrections by the operator.
+    Costs(Nanodollars),
+    /// The call stays free: the provider refused it, or its owner pays the provider.
     Free,
-    /// They do not say what the model costs, or its tier, or its searches.
+    /// The prices do not have the model, its tier, or its searches.
     NoPrice,
-    /// It was not charged by a count of what it used, but by what was held for it.
+    /// The call was not charged by counted usage, but by its hold.
     NotCounted,
 }
 
-/// What the call of `receipt` costs at `price`. `own`: what it was charged by, where that is still known.
+/// The cost of the call of `receipt` at `price`. `own`: the price by which it was charged, where that is still stored.
 ///
-/// Only what was counted can be counted again. An estimate of a call that broke off is one such count, as long as its
-/// charge was that count at its prices; a part of a hold is none.
+/// Only counted usage can be repriced. The estimate for a call that broke off is counted usage if its charge is that
+/// usage at its own price; a charged part of a hold is not.
 #[must_use]
 pub fn repriced(receipt: &Receipt, own: Option<&Price>, price: Option<&Price>) -> RepricedCost {
     let Receipt { amount_nanodollars: charged, held_nanodollars: held, .. } = *receipt;
     let Ok(usage) = serde_json::from_str::<Usage>(&receipt.counted) else { return RepricedCost::NotCounted };
-    if receipt.payer == Payer::OwnKey.as_str() || (charged == 0 && !was_counted(&usage)) {
+    if receipt.payer == Payer::OwnKey.as_str() || (charged == Nanodollars::ZERO && !was_counted(&usage)) {
         return RepricedCost::Free;
     }
     let most = match (receipt.basis.as_str(), own) {
-        ("provider", _) => i64::MAX,
+        ("provider", _) => Nanodollars::MAX,
         // An estimate never exceeds the hold.
         ("observed", Some(own)) if prices::cost(own, &usage).min(held) == charged => held,
-        // The provider did count, and there was no price for what it counted.
+        // The provider reported usage that had no price, so the hold was charged.
         ("held", Some(own))
             if receipt.outcome == "completed" && was_counted(&usage) && !prices::is_priced(own, &usage) =>
         {
-            i64::MAX
+            Nanodollars::MAX
         }
         _ => return RepricedCost::NotCounted,
     };
@@ -51,23 +52,23 @@ fn was_counted(usage: &Usage) -> bool {
     usage.all_input_tokens() > 0 || usage.output_tokens > 0
 }
 
-/// What a call cost so far, in nano-dollars: the sum of the three.
+/// The cost of a call so far: the sum of the three.
 #[derive(Clone, Copy, Debug)]
 pub struct CallAmounts {
-    /// By its receipt.
-    pub charged: i64,
-    /// By corrections that other prices made.
-    pub repriced: i64,
-    /// By corrections of the operator. They stay, as far as the call does not cost less than nothing by them.
-    pub corrected_by_hand: i64,
+    /// The amount of its receipt.
+    pub charged: Nanodollars,
+    /// The sum of corrections by repricing.
+    pub repriced: Nanodollars,
+    /// The sum of corrections by the operator. They stay, except that the total is never below zero.
+    pub corrected_by_hand: Nanodollars,
 }
 
-/// By how much what a call cost has to change so that it costs `costs`, before what was corrected by hand.
+/// The correction after which a call costs `costs`, before corrections by the operator.
 #[must_use]
-pub fn difference(costs: i64, so_far: CallAmounts) -> i64 {
+pub fn difference(costs: Nanodollars, so_far: CallAmounts) -> Nanodollars {
     let CallAmounts { charged, repriced, corrected_by_hand } = so_far;
     let total = charged.saturating_add(repriced).saturating_add(corrected_by_hand);
-    costs.saturating_add(corrected_by_hand).max(0).saturating_sub(total)
+    costs.saturating_add(corrected_by_hand).max(Nanodollars::ZERO).saturating_sub(total)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Rating again, as a table and as properties.
 
+use berth_ground::money::Nanodollars;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -19,11 +20,11 @@ fn price(rate: i64) -> Price {
         tiers: std::collections::BTreeMap::new(),
         us_permille: Some(1100),
         web_search_nanodollars: None,
-        call_nanodollars: 7,
+        call_nanodollars: Nanodollars(7),
     }
 }
 
-fn receipt(charged: Charge, held_nanodollars: i64, outcome: CallOutcome) -> Receipt {
+fn receipt(charged: Charge, held_nanodollars: Nanodollars, outcome: CallOutcome) -> Receipt {
     Receipt {
         id: HoldId(Uuid::from_u128(1)),
         account_id: AccountId(Uuid::from_u128(2)),
@@ -62,9 +63,9 @@ fn hold(price: &Price) -> CostBound {
     CostBound {
         input_tokens: 1000,
         output_tokens: 100,
-        input_nanodollars: 2 * price.standard.rates.input / 1000,
-        output_nanodollars: price.standard.rates.output / 10_000,
-        other_nanodollars: 7,
+        input_nanodollars: Nanodollars(2 * price.standard.rates.input / 1000),
+        output_nanodollars: Nanodollars(price.standard.rates.output / 10_000),
+        other_nanodollars: Nanodollars(7),
         reads_again: false,
         may_hide_output: true,
         is_counted: false,
@@ -117,13 +118,14 @@ fn only_what_was_counted_is_counted_again() {
         let receipt = receipt(charge(&old, &hold, seen), hold.total_nanodollars(), outcome);
         assert_eq!(repriced(&receipt, Some(&old), at), want, "{what}");
     }
-    let at_no_price = Charge { amount_nanodollars: 0, basis: ChargeBasis::Provider, usage: USED };
-    let free = receipt(at_no_price, 0, CallOutcome::Completed);
+    let at_no_price = Charge { amount_nanodollars: Nanodollars::ZERO, basis: ChargeBasis::Provider, usage: USED };
+    let free = receipt(at_no_price, Nanodollars::ZERO, CallOutcome::Completed);
     assert_eq!(repriced(&free, None, Some(&new)), RepricedCost::Costs(half), "what was priced at nothing by mistake");
     let own_key = Receipt { payer: "own_key".into(), ..free };
     assert_eq!(repriced(&own_key, None, Some(&new)), RepricedCost::Free);
-    let nobody_knows = Charge { amount_nanodollars: 5, basis: ChargeBasis::Observed, usage: USED };
-    assert_eq!(repriced(&receipt(nobody_knows, 9, CallOutcome::Recovered), None, Some(&new)), RepricedCost::NotCounted);
+    let nobody_knows = Charge { amount_nanodollars: Nanodollars(5), basis: ChargeBasis::Observed, usage: USED };
+    let recovered = receipt(nobody_knows, Nanodollars(9), CallOutcome::Recovered);
+    assert_eq!(repriced(&recovered, None, Some(&new)), RepricedCost::NotCounted);
 }
 
 #[test]
@@ -138,9 +140,10 @@ fn what_was_given_by_hand_stays_and_nothing_costs_less_than_nothing() {
         (20, (100, -70, -30), 0),
         (100, (100, 0, 25), 0),
     ] {
-        let (charged, repriced, corrected_by_hand) = so_far;
+        let (charged, repriced, by_hand) = so_far;
+        let [charged, repriced, corrected_by_hand] = [charged, repriced, by_hand].map(Nanodollars);
         let amounts = CallAmounts { charged, repriced, corrected_by_hand };
-        assert_eq!(difference(costs, amounts), want, "{costs} {so_far:?}");
+        assert_eq!(difference(Nanodollars(costs), amounts), Nanodollars(want), "{costs} {so_far:?}");
     }
 }
 
@@ -170,9 +173,9 @@ proptest! {
         let receipt = receipt(charge(&price, &hold, seen), hold.total_nanodollars(), outcome);
         if let RepricedCost::Costs(costs) = repriced(&receipt, Some(&price), Some(&price)) {
             prop_assert_eq!(costs, receipt.amount_nanodollars);
-            let by_hand = by_hand.max(-costs);
-            let so_far = CallAmounts { charged: costs, repriced: 0, corrected_by_hand: by_hand };
-            prop_assert_eq!(difference(costs, so_far), 0);
+            let corrected_by_hand = Nanodollars(by_hand).max(-costs);
+            let so_far = CallAmounts { charged: costs, repriced: Nanodollars::ZERO, corrected_by_hand };
+            prop_assert_eq!(difference(costs, so_far), Nanodollars::ZERO);
         }
     }
 }

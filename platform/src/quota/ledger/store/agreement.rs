@@ -1,25 +1,26 @@
-//! Whether receipts and their sums agree.
+//! Consistency check of receipts and their sums.
 
 use std::collections::BTreeMap;
 
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QuerySelect as _};
 
 use super::super::entities::receipts;
 use crate::db::AccountId;
-use crate::error::Result;
 use crate::quota::entities::{allowances, spend_days, sum_as_bigint};
 
 #[derive(FromQueryResult)]
 struct DaySum {
     account_id: AccountId,
     day: String,
-    total: Option<i64>,
+    total: Option<Nanodollars>,
 }
 
-/// For each sum that disagrees with what it is the sum of, a sentence. Call where all statements see the same moment.
-/// A day has only its sums after its receipts were deleted with age.
+/// A sentence for each sum that differs from the rows it sums. Call it in a snapshot. Days with deleted receipts are
+/// checked only against the months.
 pub async fn disagreements(db: &impl ConnectionTrait) -> Result<Vec<String>> {
     let by_day: Vec<DaySum> = spend_days::Entity::find()
         .select_only()
@@ -40,34 +41,36 @@ pub async fn disagreements(db: &impl ConnectionTrait) -> Result<Vec<String>> {
         .all(db)
         .await?;
     let key = |row: &DaySum| (row.account_id, row.day.clone());
-    let by_day: BTreeMap<_, i64> = by_day.iter().map(|row| (key(row), row.total.unwrap_or(0))).collect();
+    let by_day: BTreeMap<_, Nanodollars> = by_day.iter().map(|row| (key(row), row.total.unwrap_or_default())).collect();
     let forgotten_until = forgotten_until(db).await?;
     let is_whole = |row: &&DaySum| forgotten_until.get(&row.account_id).is_none_or(|until| row.day > *until);
     let mut wrong = Vec::new();
     for row in receipted.iter().filter(is_whole) {
-        let (receipts, sum) = (row.total.unwrap_or(0), by_day.get(&key(row)).copied().unwrap_or(0));
+        let receipts = row.total.unwrap_or_default();
+        let sum = by_day.get(&key(row)).copied().unwrap_or_default();
         if receipts != sum {
             wrong.push(format!(
-                "account {} on {}: {sum} nano-dollars are booked, its receipts sum to {receipts}",
-                row.account_id, row.day
+                "account {} on {}: {} nano-dollars are booked, its receipts sum to {}",
+                row.account_id, row.day, sum.0, receipts.0
             ));
         }
     }
-    let mut months: BTreeMap<(AccountId, String), i64> = BTreeMap::new();
+    let mut months: BTreeMap<(AccountId, String), Nanodollars> = BTreeMap::new();
     for ((account, day), total) in &by_day {
-        *months.entry((*account, day.get(..7).unwrap_or(day).to_owned())).or_default() += total;
+        *months.entry((*account, day.get(..7).unwrap_or(day).to_owned())).or_default() += *total;
     }
     for row in allowances::Entity::find().all(db).await? {
         let allowances::Model { account_id, period, spent_nanodollars, .. } = row;
-        let days = months.remove(&(account_id, period.clone())).unwrap_or(0);
+        let days = months.remove(&(account_id, period.clone())).unwrap_or_default();
         if spent_nanodollars != days {
             wrong.push(format!(
-                "account {account_id} in {period}: spent is {spent_nanodollars}, its days sum to {days}"
+                "account {account_id} in {period}: spent is {}, its days sum to {}",
+                spent_nanodollars.0, days.0
             ));
         }
     }
-    for ((account, period), days) in months.into_iter().filter(|(_, days)| *days != 0) {
-        wrong.push(format!("account {account} in {period}: its days sum to {days}, and no month has them"));
+    for ((account, period), days) in months.into_iter().filter(|(_, days)| *days != Nanodollars::ZERO) {
+        wrong.push(format!("account {account} in {period}: its days sum to {}, and no month has them", days.0));
     }
     Ok(wrong)
 }

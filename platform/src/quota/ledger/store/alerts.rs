@@ -1,43 +1,42 @@
-//! Alerts that are raised, and the sums that raise them.
+//! Raising alerts, and the sums that decide about them.
 
 use std::collections::HashSet;
 
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{FromQueryResult, QuerySelect as _, Set};
 
 use super::super::budget_alert::BudgetAlert;
-use crate::db::{AccountId, Tx};
-use crate::error::Result;
+use crate::db::{AccountId, Tx, rows};
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{alerts, allowances, parse, spend_days, sum_as_bigint};
 
-/// What one account could spend and did spend in a month.
+/// Allowance and spending of one account in a month.
 pub struct MonthOfAccount {
     pub account: AccountId,
     pub month: Month,
-    pub allowance_nanodollars: i64,
-    pub spent_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
 }
 
-/// What one account spent on a day; the sums by day know no allowance.
+/// Spending of one account on a day; the sums by day have no allowance.
 pub struct DayOfAccount {
     pub account: AccountId,
     pub day: Day,
-    pub spent_nanodollars: i64,
+    pub spent_nanodollars: Nanodollars,
 }
 
-/// Each of these accounts' months; more than were asked for when their months differ.
+/// The sums of these accounts in these months; also of other pairs of the same accounts and months.
 pub async fn spent_in_months(tx: &Tx, months: &HashSet<(AccountId, Month)>) -> Result<Vec<MonthOfAccount>> {
     if months.is_empty() {
         return Ok(Vec::new());
     }
     let names: HashSet<String> = months.iter().map(|(_, month)| month.to_string()).collect();
-    let rows = allowances::Entity::find()
+    let asked = allowances::Entity::find()
         .filter(allowances::Column::AccountId.is_in(months.iter().map(|(account, _)| *account)))
-        .filter(allowances::Column::Period.is_in(names))
-        .all(tx)
-        .await?;
+        .filter(allowances::Column::Period.is_in(names));
     let plain = |row: allowances::Model| {
         Ok(MonthOfAccount {
             account: row.account_id,
@@ -46,10 +45,10 @@ pub async fn spent_in_months(tx: &Tx, months: &HashSet<(AccountId, Month)>) -> R
             spent_nanodollars: row.spent_nanodollars,
         })
     };
-    rows.into_iter().map(plain).collect()
+    rows::parsed(tx, asked, plain).await
 }
 
-/// Each of these accounts' days; more than were asked for when their days differ.
+/// The sums of these accounts on these days; also of other pairs of the same accounts and days.
 pub async fn spent_in_days<'a>(
     tx: &Tx,
     days: impl Iterator<Item = &'a (AccountId, Day)> + Clone,
@@ -58,7 +57,7 @@ pub async fn spent_in_days<'a>(
     struct Row {
         account_id: AccountId,
         day: String,
-        total: i64,
+        total: Nanodollars,
     }
     if days.clone().next().is_none() {
         return Ok(Vec::new());
@@ -81,7 +80,7 @@ pub async fn spent_in_days<'a>(
     rows.into_iter().map(plain).collect()
 }
 
-/// Writes alerts down that are not there yet.
+/// Adds the alerts that are not there yet.
 pub async fn add_alerts(tx: &Tx, due: Vec<BudgetAlert>) -> Result<()> {
     use alerts::Column as Of;
     if due.is_empty() {
@@ -96,6 +95,7 @@ pub async fn add_alerts(tx: &Tx, due: Vec<BudgetAlert>) -> Result<()> {
         raised_at_ms: Set(alert.raised_at_ms),
         told_at_ms: Set(None),
     });
+    // Each batch finds a reached threshold again; the key lets its alert be raised once.
     let same = OnConflict::columns([Of::AccountId, Of::Period, Of::Percent]).do_nothing().to_owned();
     alerts::Entity::insert_many(rows).on_conflict(same).try_insert().exec_without_returning(tx).await?;
     Ok(())

@@ -1,5 +1,5 @@
-//! SQL of the ledger. Money is in three places, and the functions here keep them equal: an account's receipts, its sums
-//! by day, and its sum by month.
+//! SQL of the ledger. Money is in three tables that the functions here keep consistent: receipts, sums by day, and sums
+//! by month.
 
 mod agreement;
 mod alerts;
@@ -7,24 +7,25 @@ mod receipts;
 mod rows;
 mod sums;
 
+use berth_ground::error::{Error, Result};
 use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 
 use super::entities::books;
 use crate::db::Tx;
-use crate::error::{Error, Result};
 
 pub use agreement::disagreements;
 pub use alerts::{DayOfAccount, MonthOfAccount, add_alerts, spent_in_days, spent_in_months};
 pub use receipts::{
-    ReceiptRange, accounts_with_receipts, add_receipts, any_receipt, corrections_of, existing_receipts,
-    forget_receipts, head, latest_receipts, numbers_of_month, receipt, receipts_after, receipts_before, receipts_in,
-    receipts_to_reprice,
+    ReceiptPage, ReceiptRange, accounts_with_receipts, add_receipts, any_receipt, corrections_of, existing_receipts,
+    forget_receipts, head, latest_receipts, numbers_of_month, receipt, receipts_before, receipts_in,
+    receipts_to_reprice, rows_after,
 };
+pub use rows::ReceiptRow;
 pub use sums::{SpendIncrements, add_spent};
 
-/// Rows in one statement: enough that its own share is small. PostgreSQL takes 65,535 values in one.
+/// Rows in one statement: enough to make its fixed cost small. PostgreSQL accepts 65,535 values in a statement.
 const ROWS_PER_STATEMENT: usize = 100;
 /// The one row of `books`.
 const BOOKS: i64 = 1;

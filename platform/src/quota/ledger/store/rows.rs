@@ -1,11 +1,45 @@
 //! Receipts as rows of their table, in both directions.
 
-use sea_orm::Value;
+use berth_ground::error::{Error, Result};
+use sea_orm::{QueryResult, Value};
 
-use super::super::entities::receipts::{Column as Of, Model};
-use super::super::receipt::Receipt;
-use crate::error::{Error, Result};
+use super::super::entities::receipts::{Column as Of, Entity, Model};
+use super::super::receipt::{Receipt, UnreadableReceipt};
 use crate::quota::entities::parse;
+
+/// A row of the table, which may have been altered to something that is no receipt.
+pub enum ReceiptRow {
+    Receipt(Box<Receipt>),
+    Unreadable(UnreadableReceipt),
+}
+
+impl ReceiptRow {
+    /// The number in the chain, unless it is that which cannot be read.
+    pub fn seq(&self) -> Option<i64> {
+        match self {
+            Self::Receipt(receipt) => Some(receipt.seq),
+            Self::Unreadable(row) => row.seq,
+        }
+    }
+}
+
+impl From<&QueryResult> for ReceiptRow {
+    /// A row that is no receipt is logged: lists leave it out.
+    fn from(row: &QueryResult) -> Self {
+        match crate::db::rows::model::<Entity>(row).and_then(Receipt::try_from) {
+            Ok(receipt) => Self::Receipt(Box::new(receipt)),
+            Err(error) => {
+                let unreadable = UnreadableReceipt {
+                    id: row.try_get("", "id").ok(),
+                    seq: row.try_get("", "seq").ok(),
+                    hash: row.try_get("", "hash").ok(),
+                };
+                tracing::error!(row = ?unreadable, ?error, "a receipt was altered and cannot be read; see berth receipts verify");
+                Self::Unreadable(unreadable)
+            }
+        }
+    }
+}
 
 /// Every column, in the order of [`values_of`].
 pub const COLUMNS: [Of; 30] = [

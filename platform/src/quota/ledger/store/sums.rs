@@ -1,7 +1,9 @@
-//! Sums by month and by day: what a batch of receipts adds to them.
+//! Sums by month and by day, and the increments of a batch of receipts.
 
 use std::collections::BTreeMap;
 
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 use sea_orm::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict};
@@ -9,11 +11,10 @@ use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict};
 use super::super::receipt::Receipt;
 use super::ROWS_PER_STATEMENT;
 use crate::db::{AccountId, Tx};
-use crate::error::Result;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{allowances, spend_days};
 
-/// What a batch of receipts adds to the sums.
+/// The increments of the sums by a batch of receipts.
 #[derive(Default)]
 pub struct SpendIncrements {
     months: BTreeMap<(AccountId, Month), MonthIncrement>,
@@ -22,8 +23,8 @@ pub struct SpendIncrements {
 
 #[derive(Default)]
 struct MonthIncrement {
-    allowance_nanodollars: i64,
-    spent_nanodollars: i64,
+    allowance_nanodollars: Nanodollars,
+    spent_nanodollars: Nanodollars,
 }
 
 #[derive(Default)]
@@ -31,19 +32,19 @@ struct DayIncrement {
     calls: i64,
     input_tokens: i64,
     output_tokens: i64,
-    amount_nanodollars: i64,
+    amount_nanodollars: Nanodollars,
 }
 
 impl SpendIncrements {
     /// Adds one receipt.
-    pub fn add(&mut self, receipt: &Receipt, allowance_nanodollars: i64) {
+    pub fn add(&mut self, receipt: &Receipt, allowance_nanodollars: Nanodollars) {
         let month = self.months.entry((receipt.account_id, receipt.period)).or_default();
         month.allowance_nanodollars = allowance_nanodollars;
         month.spent_nanodollars += receipt.amount_nanodollars;
         let (provider, model, agent) = (&receipt.provider, &receipt.model, &receipt.agent);
         let key = (receipt.account_id, receipt.day, provider.clone(), model.clone(), agent.clone());
         let day = self.days.entry(key).or_default();
-        // A correction is no call.
+        // A correction adds money, and no call.
         day.calls += i64::from(receipt.corrects.is_none());
         day.input_tokens += receipt.input_tokens
             + receipt.cache_write_tokens
@@ -94,7 +95,7 @@ async fn add_rows<A: ActiveModelTrait + Send>(tx: &Tx, mut rows: Vec<A>, meets: 
     Ok(())
 }
 
-/// What a row has in `column` and what an insert that met it brings, together.
+/// The sum of the existing and the inserted value of `column`. The database adds: a read before would race.
 fn added(table: impl EntityTrait, column: impl ColumnTrait) -> Expr {
     Expr::col((table, column)).add(Expr::col((Alias::new("excluded"), column)))
 }

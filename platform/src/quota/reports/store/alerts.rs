@@ -1,11 +1,11 @@
-//! Alerts that are shown, and those that are still to be told.
+//! Alerts for pages, and alerts that were not told yet.
 
+use berth_ground::clock::Timestamp;
+use berth_ground::error::Result;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
 
-use crate::clock::Timestamp;
-use crate::db::{AccountId, Tx};
-use crate::error::Result;
+use crate::db::{AccountId, Tx, rows};
 use crate::quota::calendar::Period;
 use crate::quota::entities::{alerts, parse};
 use crate::quota::ledger::BudgetAlert;
@@ -16,29 +16,25 @@ pub async fn alerts_of(
     account: AccountId,
     periods: [Period; 2],
 ) -> Result<Vec<BudgetAlert>> {
-    let rows = alerts::Entity::find()
+    let theirs = alerts::Entity::find()
         .filter(alerts::Column::AccountId.eq(account))
         .filter(alerts::Column::Period.is_in(periods.map(String::from)))
         .order_by_asc(alerts::Column::Period)
-        .order_by_asc(alerts::Column::Percent)
-        .all(db)
-        .await?;
-    rows.into_iter().map(plain).collect()
+        .order_by_asc(alerts::Column::Percent);
+    rows::parsed(db, theirs, plain).await
 }
 
 /// Alerts without a time of telling, the oldest first; at most `most` of them.
 pub async fn untold(db: &impl ConnectionTrait, most: u64) -> Result<Vec<BudgetAlert>> {
-    let rows = alerts::Entity::find()
+    let oldest = alerts::Entity::find()
         .filter(alerts::Column::ToldAtMs.is_null())
         .order_by_asc(alerts::Column::RaisedAtMs)
         .order_by_asc(alerts::Column::Percent)
-        .limit(most)
-        .all(db)
-        .await?;
-    rows.into_iter().map(plain).collect()
+        .limit(most);
+    rows::parsed(db, oldest, plain).await
 }
 
-/// Notes that `alert` is told; `false` when it was already.
+/// Marks `alert` as told; `false` when it was told already.
 pub async fn mark_told(tx: &Tx, alert: &BudgetAlert, now: Timestamp) -> Result<bool> {
     let told = alerts::Entity::update_many()
         .set(alerts::ActiveModel { told_at_ms: Set(Some(now.0)), ..Default::default() })

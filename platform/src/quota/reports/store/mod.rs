@@ -1,15 +1,15 @@
-//! SQL of the reports: sums by day and by month through their keys, never receipts.
+//! SQL of the reports: reads sums by day and by month through their keys, never receipts.
 
 mod alerts;
 mod totals;
-
+use berth_ground::error::{Error, Result};
+use berth_ground::money::Nanodollars;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 
 use super::sums::{ModelSpend, MonthSpend, NamedSpend, SpendGroup, SpendScope};
-use crate::db::AccountId;
-use crate::error::{Error, Result};
+use crate::db::{AccountId, rows};
 use crate::quota::calendar::DayRange;
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
@@ -23,10 +23,10 @@ struct ModelRow {
     calls: i64,
     input_tokens: i64,
     output_tokens: i64,
-    amount_nanodollars: i64,
+    amount_nanodollars: Nanodollars,
 }
 
-/// What was spent in `days` on each model, dearest first.
+/// The spending in `days` by model, dearest first.
 pub async fn spend_by_model(db: &impl ConnectionTrait, whose: SpendScope, days: &DayRange) -> Result<Vec<ModelSpend>> {
     use spend_days::Column as By;
     let mut sums = spend_days::Entity::find()
@@ -59,14 +59,14 @@ pub async fn spend_by_model(db: &impl ConnectionTrait, whose: SpendScope, days: 
     Ok(spend)
 }
 
-/// Calls of one agent, or of one day.
+/// The sums of one agent, or of one day.
 #[derive(FromQueryResult)]
 struct NamedRow {
     name: String,
     calls: i64,
     input_tokens: i64,
     output_tokens: i64,
-    amount_nanodollars: i64,
+    amount_nanodollars: Nanodollars,
 }
 
 impl From<NamedRow> for NamedSpend {
@@ -76,7 +76,7 @@ impl From<NamedRow> for NamedSpend {
     }
 }
 
-/// What `account` spent in `days`, dearest first; at most `most` of them.
+/// The spending of `account` in `days` by agent or by day, dearest first; at most `most` rows.
 pub async fn spend_by(
     db: &impl ConnectionTrait,
     account: AccountId,
@@ -110,13 +110,11 @@ pub async fn spend_by(
 
 /// The months in which `account` made calls, the newest first; at most `most` of them.
 pub async fn months(db: &impl ConnectionTrait, account: AccountId, most: u64) -> Result<Vec<MonthSpend>> {
-    let rows = allowances::Entity::find()
+    let latest = allowances::Entity::find()
         .filter(allowances::Column::AccountId.eq(account))
         .order_by_desc(allowances::Column::Period)
-        .limit(most)
-        .all(db)
-        .await?;
-    rows.into_iter().map(MonthSpend::try_from).collect()
+        .limit(most);
+    rows::parsed(db, latest, MonthSpend::try_from).await
 }
 
 impl TryFrom<allowances::Model> for MonthSpend {

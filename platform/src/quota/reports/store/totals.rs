@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use berth_ground::error::Result;
+use berth_ground::money::Nanodollars;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
@@ -9,16 +11,14 @@ use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 use super::super::sums::{AccountMonth, AccountOrder, AllowanceTotals, BookedSpend, NamedSpend};
 use super::NamedRow;
 use crate::db::AccountId;
-use crate::error::Result;
 use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
-/// What all accounts spent in `month`, how many they are, and how many of them spent at least four fifths of their
-/// allowance.
+/// The spending of all accounts in `month`, their number, and the number that spent at least 80 % of their allowance.
 pub async fn allowance_totals(db: &impl ConnectionTrait, month: Month) -> Result<AllowanceTotals> {
     #[derive(FromQueryResult)]
     struct Row {
-        spent: Option<i64>,
+        spent: Option<Nanodollars>,
         accounts: i64,
     }
     let of_period = || allowances::Entity::find().filter(allowances::Column::Period.eq(month.to_string()));
@@ -29,17 +29,18 @@ pub async fn allowance_totals(db: &impl ConnectionTrait, month: Month) -> Result
         .into_model::<Row>()
         .one(db)
         .await?;
-    // Multiplied in floating point: an allowance may be as large as the type.
+    // In floating point: an allowance may be the largest i64, and an integer product would overflow.
     let nearly = of_period()
         .filter(allowances::Column::SpentNanodollars.gt(0))
         .filter(Expr::cust("spent_nanodollars >= allowance_nanodollars * 0.8"))
         .count(db)
         .await?;
-    let (spent_nanodollars, accounts) = row.map_or((0, 0), |row| (row.spent.unwrap_or(0), row.accounts));
+    let (spent_nanodollars, accounts) =
+        row.map_or_else(Default::default, |row| (row.spent.unwrap_or_default(), row.accounts));
     Ok(AllowanceTotals { spent_nanodollars, accounts, nearly_spent: i64::try_from(nearly).unwrap_or(i64::MAX) })
 }
 
-/// What all accounts spent on each of `days`, in no order.
+/// The spending of all accounts on each of `days`, unordered.
 pub async fn spend_of_all_by_day(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<NamedSpend>> {
     use spend_days::Column as Of;
     let rows: Vec<NamedRow> = spend_days::Entity::find()
@@ -82,16 +83,16 @@ pub async fn accounts_of_month(
     Ok(rows.into_iter().map(plain).collect())
 }
 
-/// What each of `accounts` spent on `day`.
+/// The spending of each of `accounts` on `day`.
 pub async fn spent_on_day(
     db: &impl ConnectionTrait,
     accounts: impl Iterator<Item = AccountId>,
     day: Day,
-) -> Result<HashMap<AccountId, i64>> {
+) -> Result<HashMap<AccountId, Nanodollars>> {
     #[derive(FromQueryResult)]
     struct Row {
         account_id: AccountId,
-        total: i64,
+        total: Nanodollars,
     }
     use spend_days::Column as Of;
     let rows = spend_days::Entity::find()
@@ -107,14 +108,14 @@ pub async fn spent_on_day(
     Ok(rows.into_iter().map(|row| (row.account_id, row.total)).collect())
 }
 
-/// What was booked in `days`, by day and model.
+/// The booked spending in `days`, by day and model.
 pub async fn booked(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<BookedSpend>> {
     #[derive(FromQueryResult)]
     struct Row {
         day: String,
         provider: String,
         model: String,
-        amount_nanodollars: i64,
+        amount_nanodollars: Nanodollars,
     }
     use spend_days::Column as Of;
     let rows = spend_days::Entity::find()
@@ -128,9 +129,13 @@ pub async fn booked(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<Bo
         .into_model::<Row>()
         .all(db)
         .await?;
-    let plain = |Row { day, provider, model, amount_nanodollars }| {
-        Ok(BookedSpend { day: parse(&day)?, provider, model, amount_nanodollars })
+    let plain = |Row { day, provider, model, amount_nanodollars }| match parse(&day) {
+        Ok(day) => Some(BookedSpend { day, provider, model, amount_nanodollars }),
+        Err(error) => {
+            tracing::error!(day, provider, model, ?error, "spending on a day that is none is left out");
+            None
+        }
     };
     // A provider bills the operator nothing for calls under people's own keys, at whichever model.
-    rows.into_iter().filter(|row| row.amount_nanodollars != 0).map(plain).collect()
+    Ok(rows.into_iter().filter(|row| row.amount_nanodollars != Nanodollars::ZERO).filter_map(plain).collect())
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use berth::clock::Timestamp;
 use berth::db::AccountId;
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 
 use berth::quota::ledger::{AccountRepricing, RepricingResult};
 use berth::quota::prices::{
@@ -32,8 +33,8 @@ fn price(input: i64) -> Price {
         tiers: BTreeMap::from([(ServiceTier::Flex, tariff.clone()), (ServiceTier::Priority, tariff.clone())]),
         standard: tariff,
         us_permille: Some(1100),
-        web_search_nanodollars: Some(10_000_000),
-        call_nanodollars: 0,
+        web_search_nanodollars: Some(Nanodollars(10_000_000)),
+        call_nanodollars: Nanodollars::ZERO,
     }
 }
 
@@ -119,12 +120,12 @@ pub fn rerating(note: &str) -> String {
     let account = |number, receipts, nanodollars| AccountRepricing {
         account: AccountId(Uuid::from_u128(number)),
         receipts,
-        nanodollars,
+        nanodollars: Nanodollars(nanodollars),
     };
     let found = RepricingResult {
         looked_at: 1204,
         changed: 61,
-        nanodollars: -1_420_000_000,
+        nanodollars: Nanodollars(-1_420_000_000),
         without_price: 3,
         not_counted: 2,
         accounts: vec![account(1, 60, -1_500_000_000), account(2, 1, 80_000_000)],

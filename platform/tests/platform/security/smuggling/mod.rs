@@ -11,8 +11,9 @@ use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpStream;
 
 use berth_testing::caddy::CaddyProxy;
-use berth_testing::fake_platform::{FakePlatform, Person};
+use berth_testing::fake_platform::FakePlatform;
 use berth_testing::http1_client::{Reply, Stream, Wire};
+use berth_testing::person::Person;
 use berth_testing::raw_program::{RawProgram, Seen, ok};
 
 /// Alice sends the ambiguous bytes, bob is the next visitor.

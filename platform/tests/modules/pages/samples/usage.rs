@@ -1,6 +1,5 @@
 //! Sample data for the pages about AI usage.
 
-use berth::clock::Timestamp;
 use berth::db::{AccountId, HoldId, InstanceId};
 use berth::http::format::{self, Moment};
 use berth::quota::ledger::{BudgetAlert, ReceiptProof};
@@ -14,9 +13,11 @@ use berth::web::admin::limits::{LimitField, UserLimitsPage};
 use berth::web::admin::usage::{self as admin_usage, AllUsagePage, UserUsageRow};
 use berth::web::own_keys::{KeyRefusalView, OwnKeyView, OwnKeysPage, ProviderRow};
 use berth::web::usage::budget_view::{self, BudgetAlertView};
-use berth::web::usage::page::{self as spend, MonthRow, UsagePage};
+use berth::web::usage::page::{self as usage_page, MonthRow, UsagePage};
 use berth::web::usage::receipt_view;
 use berth::web::usage::receipts::{self, ReceiptsPage};
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 use uuid::Uuid;
 
 use super::{NOON, admin_head, head, html};
@@ -29,7 +30,7 @@ fn sum(name: &str, calls: i64, amount: i64) -> NamedSpend {
         calls,
         input_tokens: calls * 4440,
         output_tokens: calls * 753,
-        amount_nanodollars: amount,
+        amount_nanodollars: Nanodollars(amount),
     }
 }
 
@@ -40,7 +41,7 @@ fn model(name: &str, calls: i64, amount: i64) -> ModelSpend {
         calls,
         input_tokens: calls * 4440,
         output_tokens: calls * 753,
-        amount_nanodollars: amount,
+        amount_nanodollars: Nanodollars(amount),
     }
 }
 
@@ -51,7 +52,7 @@ fn sums(month: &str, days: i64) -> SpendBreakdown {
         sum(&format!("{month}-{day:02}"), day * 31 % 17 + 1, amount)
     });
     let by_day: Vec<NamedSpend> = by_day.collect();
-    let total: i64 = by_day.iter().map(|day| day.amount_nanodollars).sum();
+    let total: i64 = by_day.iter().map(|day| day.amount_nanodollars.0).sum();
     SpendBreakdown {
         by_model: vec![
             model("claude-sonnet-4-6", 141, total * 7 / 10),
@@ -64,7 +65,7 @@ fn sums(month: &str, days: i64) -> SpendBreakdown {
             sum(AGENTS[2], 60, total / 8),
             sum(AGENTS[3], 8, total / 16),
         ],
-        other_agents_nanodollars: total - total / 2 - total / 4 - total / 8 - total / 16,
+        other_agents_nanodollars: Nanodollars(total - total / 2 - total / 4 - total / 8 - total / 16),
         by_day,
     }
 }
@@ -72,18 +73,18 @@ fn sums(month: &str, days: i64) -> SpendBreakdown {
 fn left(spent: i64, held: i64) -> AccountBudget {
     AccountBudget {
         period: "2026-11".parse().unwrap(),
-        allowance_nanodollars: 5_000_000_000,
-        credit_nanodollars: if spent > 0 { 2_000_000_000 } else { 0 },
-        spent_nanodollars: spent,
-        held_nanodollars: held,
-        left_nanodollars: 5_000_000_000 - spent - held,
+        allowance_nanodollars: Nanodollars(5_000_000_000),
+        credit_nanodollars: Nanodollars(if spent > 0 { 2_000_000_000 } else { 0 }),
+        spent_nanodollars: Nanodollars(spent),
+        held_nanodollars: Nanodollars(held),
+        left_nanodollars: Nanodollars(5_000_000_000 - spent - held),
         resets_on: "2026-12-01".parse().unwrap(),
         today: DayBudget {
             day: "2026-11-20".parse().unwrap(),
-            allowance_nanodollars: (spent > 0).then_some(500_000_000),
-            spent_nanodollars: spent / 20,
-            held_nanodollars: held,
-            left_nanodollars: (spent > 0).then_some(500_000_000 - spent / 20 - held),
+            allowance_nanodollars: (spent > 0).then_some(Nanodollars(500_000_000)),
+            spent_nanodollars: Nanodollars(spent / 20),
+            held_nanodollars: Nanodollars(held),
+            left_nanodollars: (spent > 0).then_some(Nanodollars(500_000_000 - spent / 20 - held)),
             resets_on: "2026-11-21".parse().unwrap(),
         },
         requests_a_minute: Some(RateLimitView {
@@ -104,7 +105,7 @@ fn months() -> Vec<MonthRow> {
     let row = |period: &str, spent: i64, current| MonthRow {
         period: period.into(),
         name: format::month(period),
-        spent: format::about(spent),
+        spent: format::about(Nanodollars(spent)),
         current,
     };
     vec![row("2026-11", 3_381_000_000, true), row("2026-10", 4_120_000_000, false), row("2026-09", 31_000, false)]
@@ -116,12 +117,12 @@ pub fn alerts() -> Vec<BudgetAlertView> {
         account_id: AccountId(Uuid::from_u128(7)),
         period: period.parse().unwrap(),
         percent,
-        allowance_nanodollars: 5_000_000_000,
-        spent_nanodollars: 4_000_000_000,
+        allowance_nanodollars: Nanodollars(5_000_000_000),
+        spent_nanodollars: Nanodollars(4_000_000_000),
         raised_at_ms: NOON,
     };
     let mut left = left(4_000_000_000, 0);
-    left.today.spent_nanodollars = 500_000_000;
+    left.today.spent_nanodollars = Nanodollars(500_000_000);
     budget_view::budget_alert_views(&[alert("2026-11", 80), alert("2026-11-20", 100)], &left)
 }
 
@@ -133,15 +134,15 @@ pub fn full() -> String {
     let november: Month = "2026-11".parse().unwrap();
     let (sums, mut today) = (sums("2026-11", 20), sums("2026-11", 1));
     today.by_agent.truncate(2);
-    let page = spend::page(admin_head("alice"), november, &sums, Some(&today));
-    let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipt_view::rows(&calls(8)));
+    let page = usage_page::page(admin_head("alice"), november, &sums, Some(&today));
+    let (left, receipts) = (left(sums.total_nanodollars().0, 42_000_000), receipt_view::rows(&calls(8)));
     let left = Some(budget_view::budget_view(&left));
     shown(UsagePage { left, alerts: alerts(), months: months(), receipts, ..page })
 }
 
 /// A past month of 31 days.
 pub fn past() -> String {
-    let page = spend::page(admin_head("alice"), "2026-10".parse().unwrap(), &sums("2026-10", 31), None);
+    let page = usage_page::page(admin_head("alice"), "2026-10".parse().unwrap(), &sums("2026-10", 31), None);
     let mut months = months();
     (months[0].current, months[1].current) = (false, true);
     shown(UsagePage { months, receipts: receipt_view::rows(&calls(3)), ..page })
@@ -152,17 +153,22 @@ pub fn first_day() -> String {
     let one = SpendBreakdown {
         by_model: vec![model("berth-demo", 1, 31_000)],
         by_agent: vec![sum("", 1, 31_000)],
-        other_agents_nanodollars: 0,
+        other_agents_nanodollars: Nanodollars::ZERO,
         by_day: day,
     };
-    let page = spend::page(admin_head("alice"), "2026-11".parse().unwrap(), &one, Some(&one));
+    let page = usage_page::page(admin_head("alice"), "2026-11".parse().unwrap(), &one, Some(&one));
     let receipts = receipt_view::rows(&calls(1));
     shown(UsagePage { left: Some(budget_view::budget_view(&left(31_000, 0))), receipts, ..page })
 }
 
 pub fn empty() -> String {
-    let nothing = SpendBreakdown { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
-    let page = spend::page(admin_head("alice"), "2026-11".parse().unwrap(), &nothing, Some(&nothing));
+    let nothing = SpendBreakdown {
+        by_model: vec![],
+        by_agent: vec![],
+        other_agents_nanodollars: Nanodollars::ZERO,
+        by_day: vec![],
+    };
+    let page = usage_page::page(admin_head("alice"), "2026-11".parse().unwrap(), &nothing, Some(&nothing));
     shown(UsagePage { left: Some(budget_view::budget_view(&left(0, 0))), ..page })
 }
 
@@ -182,8 +188,8 @@ fn calls(count: usize) -> Vec<Receipt> {
             model: ["claude-sonnet-4-6", "claude-haiku-5-5", "gpt-6.1-sol"][number % 3].into(),
             agent: AGENTS[number % 4].into(),
             price_version: "5b1c0de9a7f3".into(),
-            held_nanodollars: 123_000_000,
-            amount_nanodollars: if ending == "refused" { 0 } else { 1_415_900 + nth * 2_718_000 },
+            held_nanodollars: Nanodollars(123_000_000),
+            amount_nanodollars: Nanodollars(if ending == "refused" { 0 } else { 1_415_900 + nth * 2_718_000 }),
             input_tokens: 1204,
             cache_write_tokens: 0,
             cache_write_long_tokens: 0,
@@ -223,7 +229,7 @@ pub fn receipt(wrong: Option<&str>) -> String {
     let voucher = Receipt { seq: 21, ..receipt.clone() };
     let wrong = wrong.map(Into::into);
     let correction = Receipt {
-        amount_nanodollars: -700_000,
+        amount_nanodollars: Nanodollars(-700_000),
         corrects: Some(receipt.id),
         reason: "by the prices of version 5b1c0de9a7f3".into(),
         ..calls(1).remove(0)
@@ -239,10 +245,16 @@ pub fn receipt(wrong: Option<&str>) -> String {
 }
 
 /// The receipt of a call under an own key, with or without a known price.
-pub fn receipt_under_own_key(worth_nanodollars: Option<i64>) -> String {
+pub fn receipt_under_own_key(worth: Option<i64>) -> String {
+    let worth_nanodollars = worth.map(Nanodollars);
     let receipt = calls(18).remove(0);
-    let receipt =
-        Receipt { amount_nanodollars: 0, held_nanodollars: 0, payer: "own_key".into(), worth_nanodollars, ..receipt };
+    let receipt = Receipt {
+        amount_nanodollars: Nanodollars::ZERO,
+        held_nanodollars: Nanodollars::ZERO,
+        payer: "own_key".into(),
+        worth_nanodollars,
+        ..receipt
+    };
     let voucher = Some(receipt.clone());
     let proof =
         ReceiptProof { digested: String::new(), vouched_by: voucher, corrections: Vec::new(), wrong: None, receipt };
@@ -345,7 +357,7 @@ pub fn compared() -> String {
     let drift = |day: &str, model: &str, billed, booked| BillDifference {
         day: day.parse().unwrap(),
         model: model.into(),
-        amounts: BilledAmounts { billed_nanodollars: billed, booked_nanodollars: booked },
+        amounts: BilledAmounts { billed_nanodollars: Nanodollars(billed), booked_nanodollars: Nanodollars(booked) },
     };
     let drifts = [
         drift("2026-11-14", "claude-sonnet-4-6", 1_250_000_000, 1_110_000_000),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::caddy::{CaddyProxy, free_port};
+use super::{CaddyProxy, free_port};
 use crate::fake_platform::FakePlatform;
+use crate::wait::Wait;
 
 /// How long it may take to start, on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,20 +52,15 @@ impl Pebble {
     /// Saves the root certificate of the CA that issues Caddy's certificates; polls pebble until it answers.
     async fn keep_root(&self) {
         let url = format!("https://127.0.0.1:{}/roots/0", self.management);
-        let ready = async {
-            loop {
-                let asked = Command::new("curl")
-                    .args(["-sSf", "--max-time", "5", "--cacert"])
-                    .arg(self.own())
-                    .arg(&url)
-                    .output();
-                match asked.unwrap() {
-                    answer if answer.status.success() => break std::fs::write(self.root(), answer.stdout).unwrap(),
-                    _ => tokio::time::sleep(Duration::from_millis(100)).await,
-                }
-            }
+        let fetch = async || {
+            let mut curl = Command::new("curl");
+            curl.args(["-sSf", "--max-time", "5", "--cacert"]).arg(self.own()).arg(&url);
+            let answer = curl.output().unwrap();
+            answer.status.success().then_some(answer.stdout)
         };
-        assert!(tokio::time::timeout(PATIENCE, ready).await.is_ok(), "pebble does not answer:\n{}", self.log());
+        let root = Wait::within(PATIENCE).every(Duration::from_millis(100)).value(fetch).await;
+        let root = root.unwrap_or_else(|| panic!("pebble does not answer:\n{}", self.log()));
+        std::fs::write(self.root(), root).unwrap();
     }
 
     /// The certificate it shows itself.

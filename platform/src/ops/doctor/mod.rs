@@ -6,11 +6,11 @@ mod open_files;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use berth_containers::{ContainerHost, gateway};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::containers::{ContainerHost, gateway};
 use crate::db::Db;
 use crate::modules::{Finding, Modules};
 use crate::ops::secret_check::examine_secret;
@@ -20,8 +20,14 @@ const TRY: Duration = Duration::from_secs(3);
 /// An opened database, and the modules built on it.
 pub struct Opened {
     pub db: Db,
-    /// An error when the database holds something that this version does not understand.
-    pub modules: anyhow::Result<Modules>,
+    pub modules: Result<Modules, StartFailure>,
+}
+
+/// Why the platform cannot be built on the database.
+pub struct StartFailure {
+    pub error: anyhow::Error,
+    /// The results of the checks that need the database alone.
+    pub findings: Vec<Finding>,
 }
 
 /// Examines database, secret, books, certificates, provisioner, host, images and listeners.
@@ -69,7 +75,10 @@ async fn of_database(config: &Config, opened: anyhow::Result<Opened>) -> Vec<Fin
             findings.push(examine_secret(&db, &modules, &config.secret).await);
             findings.extend(modules.doctor_findings().await);
         }
-        Err(error) => findings.push(Finding::broken("platform", format!("cannot start: {error:#}"))),
+        Err(StartFailure { error, findings: of_database }) => {
+            findings.push(Finding::broken("platform", format!("cannot start: {error:#}")));
+            findings.extend(of_database);
+        }
     }
     findings
 }

@@ -1,22 +1,17 @@
 //! How long a request to a sleeping instance takes at the edge, beside what the Docker Engine alone takes for the same
 //! container in the same run: `scripts/bench wake`.
 
-#[path = "wake/bench_platform.rs"]
 mod bench_platform;
-#[path = "wake/engine.rs"]
 mod engine;
-#[path = "wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other bench too")]
 mod figures;
-#[path = "wake/people.rs"]
-mod people;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
-use berth::clock::Clock;
 use berth::instances::Fact;
+use berth_ground::clock::Clock;
 
 use self::bench_platform::BenchPlatform;
 use self::engine::Engine;
@@ -43,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
     berth_testing::tenant_image::make_image(TENANT, Path::new(engine::SOCKET));
     let figures = measure(&engine).await;
     engine.sweep().await?;
-    berth_testing::tenant_image::sweep(Path::new(engine::SOCKET), platform::NETWORK, TENANT);
+    berth_testing::tenant_image::sweep(Path::new(engine::SOCKET), bench_platform::NETWORK, TENANT);
     let figures = figures?;
     print!("{}", if json { figures.lines() } else { figures.table() });
     Ok(())
@@ -147,7 +142,7 @@ async fn herd(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
     figures.once("herd30.failed", failed as f64, "visits");
     figures.once("herd30.first_ms", waits.iter().min().map_or(0.0, in_ms), "ms");
     figures.once("herd30.last_ms", waits.iter().max().map_or(0.0, in_ms), "ms");
-    let asked = platform.people.iter().map(people::Person::container).collect::<anyhow::Result<Vec<_>>>()?;
+    let asked = platform.people.iter().map(bench_platform::container).collect::<anyhow::Result<Vec<_>>>()?;
     let started = engine.order_of_starts(since).await?;
     let places = |(place, container)| started.iter().position(|id| id == container).map(|at: usize| at.abs_diff(place));
     let displaced = asked.iter().enumerate().filter_map(places).max().unwrap_or_default();

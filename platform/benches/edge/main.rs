@@ -1,31 +1,19 @@
 //! The edge benchmark: cost of proxying compared with no proxy, nginx, Caddy and configurable-http-proxy, in one run
 //! against one upstream. Run by `scripts/bench edge`.
 
-#[path = "edge/aim.rs"]
 mod aim;
-#[path = "edge/aims.rs"]
 mod aims;
-#[path = "edge/berth.rs"]
+#[path = "berth.rs"]
 mod berth_role;
-#[path = "wake/figures.rs"]
+#[path = "../wake/figures.rs"]
 #[expect(dead_code, reason = "it is shared with the other benches")]
 mod figures;
-#[path = "edge/groups.rs"]
 mod groups;
-#[path = "edge/keep_alive_client.rs"]
 mod keep_alive_client;
-#[path = "edge/peers.rs"]
 mod peers;
-#[path = "wake/people.rs"]
-#[expect(dead_code, reason = "it is shared with the other benches")]
-mod people;
-#[path = "edge/process.rs"]
 mod process;
-#[path = "edge/streams.rs"]
 mod streams;
-#[path = "edge/upstream.rs"]
 mod upstream;
-#[path = "edge/wrk.rs"]
 mod wrk;
 
 use clap::{Parser, ValueEnum};

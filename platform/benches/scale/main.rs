@@ -1,10 +1,9 @@
-//! What Berth costs while nobody does anything: 1,000 accounts and 200 real containers of which most sleep, and a round over
-//! 5,000 instances on the fake host: `scripts/bench scale`.
+//! The idle cost of Berth: 1,000 accounts and 200 real containers of which most sleep, and a round
+//! over 5,000 instances on the fake host: `scripts/bench scale`.
 
-#[path = "wake/figures.rs"]
+#[path = "../wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other bench too")]
 mod figures;
-#[path = "scale/processes.rs"]
 mod processes;
 
 use std::path::Path;
@@ -13,13 +12,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use berth::app::App;
-use berth::clock::Clock;
-use berth::containers::fake::FakeHost;
-use berth::containers::remote::RemoteHost;
-use berth::containers::{ContainerHost, ContainerSpec};
 use berth::control_socket;
 use berth::db::Db;
 use berth::instances::{Cause, Fact, Wish};
+use berth_containers::fake::FakeHost;
+use berth_containers::remote::RemoteHost;
+use berth_containers::{ContainerHost, ContainerSpec};
+use berth_ground::clock::Clock;
 use futures_util::TryStreamExt as _;
 
 use self::figures::Figures;
@@ -31,7 +30,8 @@ const CONTAINERS: u32 = 200;
 /// Of the containers, these are frozen in the end, and these awake; the others are stopped.
 const FROZEN: usize = 10;
 const AWAKE: usize = 5;
-/// How long the two processes are watched while nobody does anything: two of the rounds in which everything is compared.
+/// How long the two idle processes are observed: two of the rounds in which everything is
+/// compared.
 const WATCHED: Duration = Duration::from_secs(60);
 /// After the last of the preparations.
 const QUIET: Duration = Duration::from_secs(5);
@@ -70,7 +70,8 @@ async fn on_the_engine(figures: &mut Figures) -> anyhow::Result<()> {
     // Some have been used today.
     let app = App::open(config, clock.clone(), host).await?;
     for (number, spec) in specs.iter().take(AWAKE + FROZEN).enumerate() {
-        let instance = app.instances.by_handle(&berth::handle::Handle::parse(&spec.handle)?).context("it is there")?;
+        let instance =
+            app.instances.by_handle(&berth_ground::handle::Handle::parse(&spec.handle)?).context("it is there")?;
         wish(&app, &instance, None, Fact::Awake).await?;
         if number >= AWAKE {
             wish(&app, &instance, Some(Wish::Frozen), Fact::Frozen).await?;

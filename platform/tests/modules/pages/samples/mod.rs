@@ -1,10 +1,10 @@
 //! Sample data for every page.
 
 mod prices;
-mod spend;
+mod usage;
+mod webhooks;
 
 use askama::Template;
-use berth::clock::Timestamp;
 use berth::edge::pages::{MessagePage, WaitingPage};
 use berth::http::format::{self, Moment};
 use berth::http::problem::ErrorPage;
@@ -27,11 +27,9 @@ use berth::web::sharing::page::{ShareForm, ShareRow, SharingPage};
 use berth::web::sign_up::page::{HandlePage, SignUpCodePage, SignUpPasskeyPage, SignUpRecoveryCodesPage, WelcomePage};
 use berth::web::sign_up::qr_code::QrPath;
 use berth::web::usage::usage_card::{ModelUsageView, UsageCardView};
-use berth::web::webhooks::alarms::AlarmRow;
-use berth::web::webhooks::card::WebhooksCard;
-use berth::web::webhooks::delivery_view::DeliveryRow;
-use berth::web::webhooks::page::WebhooksPage;
 use berth::webhooks::InboxCounts;
+use berth_ground::clock::Timestamp;
+use berth_ground::money::Nanodollars;
 
 const NOON: i64 = 1_795_183_329_000;
 
@@ -56,19 +54,19 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("dashboard-asleep", dashboard(&status(Fact::Frozen, WakeStage::Ready), 123_000, 0)),
         ("dashboard-failed", dashboard(&status(Fact::Failed, WakeStage::Container), 5_000_000_000, 0)),
         ("dashboard-new", dashboard(&status(Fact::Provisioning, WakeStage::Volume), 0, 0)),
-        ("spend", spend::full()),
-        ("spend-past", spend::past()),
-        ("spend-first-day", spend::first_day()),
-        ("spend-empty", spend::empty()),
-        ("receipts", spend::receipts()),
-        ("receipt", spend::receipt(None)),
-        ("receipt-altered", spend::receipt(Some("receipt 17 was altered: its digest is another"))),
-        ("receipt-under-own-key", spend::receipt_under_own_key(Some(4_139_700))),
-        ("receipt-under-own-key-unknown", spend::receipt_under_own_key(None)),
-        ("own-keys", spend::own_keys(true)),
-        ("own-keys-none", spend::own_keys(false)),
-        ("webhooks", webhooks(true)),
-        ("webhooks-empty", webhooks(false)),
+        ("usage", usage::full()),
+        ("usage-past", usage::past()),
+        ("usage-first-day", usage::first_day()),
+        ("usage-empty", usage::empty()),
+        ("receipts", usage::receipts()),
+        ("receipt", usage::receipt(None)),
+        ("receipt-altered", usage::receipt(Some("receipt 17 was altered: its digest is another"))),
+        ("receipt-under-own-key", usage::receipt_under_own_key(Some(4_139_700))),
+        ("receipt-under-own-key-unknown", usage::receipt_under_own_key(None)),
+        ("own-keys", usage::own_keys(true)),
+        ("own-keys-none", usage::own_keys(false)),
+        ("webhooks", webhooks::page(true)),
+        ("webhooks-empty", webhooks::page(false)),
         ("sharing", sharing(true)),
         ("sharing-empty", sharing(false)),
         ("domains", domains(true)),
@@ -81,16 +79,16 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("passkeys", passkeys(false)),
         ("passkeys-recovered", passkeys(true)),
         ("new-recovery-codes", new_recovery_codes()),
-        ("leave", leave("")),
-        ("leave-refused", leave("This is not your handle. Type it to say that you mean it.")),
+        ("deletion", deletion("")),
+        ("deletion-refused", deletion("This is not your handle. Type it to say that you mean it.")),
         ("left", html(&DeletionStartedPage { handle: "alice".into(), due: Moment(Timestamp(NOON)) })),
         ("leaving", leaving(true)),
         ("leaving-deleted", leaving(false)),
         ("admin", admin()),
-        ("admin-spend", spend::of_all()),
-        ("admin-spend-refused", spend::of_all_refused()),
-        ("admin-spend-account", spend::of_account()),
-        ("admin-compare", spend::compared()),
+        ("admin-usage", usage::of_all()),
+        ("admin-usage-refused", usage::of_all_refused()),
+        ("admin-usage-account", usage::of_account()),
+        ("admin-compare", usage::compared()),
         ("admin-prices", prices::all()),
         ("admin-prices-refused", prices::refused()),
         ("admin-price-version", prices::version()),
@@ -201,7 +199,7 @@ fn dashboard(status: &InstanceStatus, spent: i64, held: i64) -> String {
         calls: format::grouped(calls),
         input_tokens: format::grouped(input),
         output_tokens: format::grouped(output),
-        amount: format::dollars(amount),
+        amount: format::dollars(Nanodollars(amount)),
     };
     html(&DashboardPage {
         head: admin_head("alice"),
@@ -218,17 +216,17 @@ fn dashboard(status: &InstanceStatus, spent: i64, held: i64) -> String {
         ],
         spend: UsageCardView {
             month: "November 2026".into(),
-            spent: format::dollars(spent),
-            held: format::dollars(held),
-            left: format::dollars(5_000_000_000 - spent - held),
+            spent: format::dollars(Nanodollars(spent)),
+            held: format::dollars(Nanodollars(held)),
+            left: format::dollars(Nanodollars(5_000_000_000 - spent - held)),
             allowance: "$5.00".into(),
             spent_share: spent / 500_000,
             held_share: held / 500_000,
             holds: held > 0,
             models: if spent == 0 { Vec::new() } else { models.map(model).into() },
         },
-        alerts: if spent == 5_000_000_000 { spend::alerts() } else { Vec::new() },
-        webhooks: webhooks_card(spent > 0),
+        alerts: if spent == 5_000_000_000 { usage::alerts() } else { Vec::new() },
+        webhooks: webhooks::card(spent > 0),
         shares: usize::from(spent > 0) * 3,
         port: String::new(),
         domains: if spent > 0 { vec!["docs.alice.org".into()] } else { Vec::new() },
@@ -248,64 +246,6 @@ fn ports(some: bool) -> PortsView {
         open: open.into_iter().map(|port| OpenPort { port, url: Some(url(port)) }).collect(),
         path: "https://alice.example.com/_port/".into(),
     }
-}
-
-fn delivery(what: &str, lamp: &'static str, outcome: &str, when: &'static str) -> DeliveryRow {
-    let (what, outcome) = (what.into(), outcome.into());
-    DeliveryRow { id: "1".into(), what, lamp, outcome, when, at: Moment(Timestamp(NOON)) }
-}
-
-fn webhooks_card(some: bool) -> WebhooksCard {
-    if !some {
-        return WebhooksCard { paths: 0, alarms: 0, counts: InboxCounts::default(), latest: Vec::new() };
-    }
-    let latest = vec![
-        delivery("POST /hooks/stripe", "trouble", "37 attempts, last: 500", "dead letter since"),
-        delivery("POST /hooks/github", "awake", "accepted with 204", "delivered"),
-    ];
-    WebhooksCard { paths: 2, alarms: 1, counts: InboxCounts { waiting: 3, dead_letters: 1, bytes: 41_000 }, latest }
-}
-
-fn webhooks(some: bool) -> String {
-    let mut page = WebhooksPage {
-        head: head("alice"),
-        instance_origin: "https://alice.example.com".into(),
-        typed: String::new(),
-        note: String::new(),
-        paths: Vec::new(),
-        max_paths: 8,
-        may_open: true,
-        stored_kib: "0".into(),
-        counts: InboxCounts::default(),
-        undelivered: Vec::new(),
-        delivered: Vec::new(),
-        alarms: Vec::new(),
-    };
-    if some {
-        let at = Moment(Timestamp(NOON));
-        let alarm = |name: &str, cron: &str, path: &str| AlarmRow {
-            name: name.into(),
-            cron: cron.into(),
-            path: path.into(),
-            next: at,
-        };
-        page.typed = "hooks".into();
-        page.note = "A path begins with a slash and goes on, such as /hooks/github.".into();
-        page.paths = vec!["/hooks/github".into(), "/hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg".into()];
-        page.counts = InboxCounts { waiting: 2, dead_letters: 1, bytes: 1_300_000 };
-        page.stored_kib = format::grouped(1270);
-        page.undelivered = vec![
-            delivery("POST /hooks/stripe", "trouble", "37 attempts, last: 500", "dead letter since"),
-            delivery("POST /hooks/github", "moving", "1 attempt, last: closed the connection", "next attempt"),
-            delivery("Alarm nightly to /alarm", "moving", "no attempt yet", "arrived"),
-        ];
-        page.delivered = vec![
-            delivery("POST /hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg", "awake", "accepted with 204, attempt 2", "delivered"),
-            delivery("Alarm morning", "awake", "it woke", "delivered"),
-        ];
-        page.alarms = vec![alarm("nightly", "30 3 * * MON-FRI", "/alarm"), alarm("renew-certificate", "", "")];
-    }
-    html(&page)
 }
 
 fn sharing(some: bool) -> String {
@@ -425,7 +365,7 @@ fn new_recovery_codes() -> String {
     html(&NewRecoveryCodesPage { head: head("alice"), codes })
 }
 
-fn leave(note: &str) -> String {
+fn deletion(note: &str) -> String {
     html(&DeleteAccountPage {
         head: head("alice"),
         instance_host: "alice.example.com".into(),

@@ -1,39 +1,27 @@
-//! What the quota proxy costs beside no proxy at all and beside LiteLLM's, in one run on one upstream, with everything on that
-//! is on in production: `scripts/bench quota`.
+//! What the quota proxy costs beside no proxy at all and beside LiteLLM's, in one run on one upstream, with everything
+//! on that is on in production: `scripts/bench quota`.
 
-#[path = "edge/aim.rs"]
+#[path = "../edge/aim.rs"]
 mod aim;
-#[path = "quota/aims.rs"]
 mod aims;
-#[path = "quota/answer.rs"]
 mod answer;
-#[path = "quota/berth.rs"]
+#[path = "berth.rs"]
 mod berth_role;
-#[path = "wake/figures.rs"]
+#[path = "../wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other benches too")]
 mod figures;
-#[path = "quota/groups.rs"]
 mod groups;
-#[path = "quota/line.rs"]
 mod line;
-#[path = "quota/litellm.rs"]
 mod litellm;
-#[path = "quota/load.rs"]
 mod load;
-#[path = "quota/overshoot.rs"]
 mod overshoot;
-#[path = "quota/peers.rs"]
 mod peers;
-#[path = "edge/process.rs"]
+#[path = "../edge/process.rs"]
 #[expect(dead_code, reason = "it is made for the bench of the edge too")]
 mod process;
-#[path = "quota/questions.rs"]
 mod questions;
-#[path = "quota/streams.rs"]
 mod streams;
-#[path = "quota/ungoverned.rs"]
 mod ungoverned;
-#[path = "quota/upstream.rs"]
 mod upstream;
 
 use clap::{Parser, ValueEnum};

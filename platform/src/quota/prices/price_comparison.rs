@@ -1,10 +1,11 @@
-//! Price tables opened up, for the operator to look at before anything goes by them: what each says of every model, and
-//! how it differs from the one in force.
+//! Price comparison: for the operator, the price of each model in a table, and its differences from the table in force,
+//! before that table is put in force.
+
+use berth_ground::error::{Error, Result};
 
 use super::book::{PriceBook, PriceChanges};
 use super::tables::{PriceTable, PriceTables};
 use super::tariffs::Price;
-use crate::error::{Error, Result};
 
 /// A model and its price.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct PricedModel {
     pub price: Price,
 }
 
-/// A model of which two tables say different things; `None`: nothing.
+/// A model with different prices in two tables; `None`: a table does not have the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriceDifference {
     pub provider: String,
@@ -24,7 +25,7 @@ pub struct PriceDifference {
     pub after: Option<Price>,
 }
 
-/// All that a table says.
+/// The content of a price table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriceCatalogue {
     pub version: String,
@@ -36,7 +37,7 @@ pub struct PriceCatalogue {
 }
 
 impl PriceTables {
-    /// What the table in force says.
+    /// The catalogue of the table in force.
     pub async fn active_catalogue(&self) -> Result<PriceCatalogue> {
         let book = self.active_book().await?;
         Ok(PriceCatalogue::of(&book, &book))

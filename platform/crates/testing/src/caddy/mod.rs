@@ -1,6 +1,8 @@
 //! A fixture that runs Debian's Caddy with Berth's Caddyfile in front of a [`FakePlatform`], on its own ports and data,
 //! and a TLS client that sends it raw bytes.
 
+pub mod pebble;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -16,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::deployed_stack::root;
 use crate::fake_platform::FakePlatform;
+use crate::wait::Wait;
 
 /// How long Caddy may take to start, on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -98,12 +101,10 @@ impl CaddyProxy {
     /// Waits until Caddy serves the app host with a certificate from the CA; `authority` is the file with the CA's
     /// certificate.
     pub async fn until_ready(&self, authority: &std::path::Path) {
-        let ready = async {
-            while !authority.exists() || self.connect(authority, "app.example.com", &[b"http/1.1"]).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        assert!(tokio::time::timeout(PATIENCE, ready).await.is_ok(), "Caddy is not ready:\n{}", self.log());
+        let is_ready =
+            async || authority.exists() && self.connect(authority, "app.example.com", &[b"http/1.1"]).await.is_ok();
+        let wait = Wait::within(PATIENCE).every(Duration::from_millis(50));
+        assert!(wait.succeeds(is_ready).await, "Caddy is not ready:\n{}", self.log());
     }
 
     /// A connection to that host, which must show a certificate of that CA.
@@ -114,7 +115,9 @@ impl CaddyProxy {
         protocols: &[&[u8]],
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut trusted = rustls::RootCertStore::empty();
-        trusted.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+        // Race: Caddy creates the file before it writes the certificate, so the file may be empty for a moment.
+        let certificate = CertificateDer::from_pem_file(authority).map_err(std::io::Error::other)?;
+        trusted.add(certificate).unwrap();
         // By name: other libraries in this binary may choose another for the whole process.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config =

@@ -1,4 +1,4 @@
-//! Somebody at a browser who goes on when the platform falls down: every act either was answered or was not.
+//! A person with a browser whose platform may be killed at any moment: a request is answered, or fails with an error.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use axum::body::Body;
 use axum::http::{Method, Request, header};
-use berth::clock::Clock;
+use berth_ground::clock::Clock;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use berth_testing::passkey_browser::{OneTimeCodeApp, PasskeyBrowser};
 
 const APP: &str = "app.example.com";
-/// After this nobody waits for an answer any more.
+/// The timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A person, their cookies and their device.
+/// The browser of one account, which reaches the platform by HTTP alone: its cookies and its IP address.
 #[derive(Clone)]
-pub struct Person {
+pub struct HttpBrowser {
     pub handle: String,
     platform: SocketAddr,
     client: Client<HttpConnector, Body>,
@@ -36,14 +36,14 @@ pub struct Answer {
     pub text: String,
 }
 
-impl Person {
+impl HttpBrowser {
     pub fn new(handle: String, platform: SocketAddr) -> Self {
         let ip = std::net::Ipv4Addr::from(Clock::system().random::<4>()).to_string();
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { handle, platform, client, cookies: BTreeMap::new(), ip }
     }
 
-    /// Through all pages of the sign-up. `Ok`: the last page said that the account is there.
+    /// Goes through all pages of the sign-up. `Ok`: the last page confirmed the account.
     pub async fn sign_up(&mut self) -> anyhow::Result<()> {
         let form = format!("handle={}", self.handle);
         self.post("/sign-up", &form).await?.sends_to("/sign-up/passkey")?;
@@ -59,7 +59,7 @@ impl Person {
     }
 
     /// Gets a cookie of the instance's own host, as a browser does that follows where it is sent.
-    pub async fn come_in(&mut self) -> anyhow::Result<()> {
+    async fn come_in(&mut self) -> anyhow::Result<()> {
         let (mut host, mut path) = (self.host(), "/".to_owned());
         for _ in 0..4 {
             if self.cookies.contains_key(&(self.host(), "__Host-berth".into())) {
@@ -78,19 +78,25 @@ impl Person {
         Ok(())
     }
 
-    /// What the program in their instance answers.
-    pub async fn ask(&mut self, path: &str) -> anyhow::Result<String> {
+    /// The body of a successful response by the program in the instance.
+    async fn ask(&mut self, path: &str) -> anyhow::Result<String> {
         let answer = self.get(&self.host(), path, "*/*").await?;
         answer.is(200)?;
         Ok(answer.text)
     }
 
-    /// Whatever the program in their instance, or the edge, answers.
+    /// Like [`HttpBrowser::ask`], with a session on the instance's host.
+    pub async fn visit_as_owner(&mut self, path: &str) -> anyhow::Result<String> {
+        self.come_in().await?;
+        self.ask(path).await
+    }
+
+    /// The response of the program in the instance, or of the edge.
     pub async fn visit(&mut self, path: &str) -> anyhow::Result<Answer> {
         self.get(&self.host(), path, "*/*").await
     }
 
-    /// A wish, by the API: whether it was noted. `Err`: nobody knows.
+    /// Sends a wish to the API; whether it was written. `Err`: unknown.
     pub async fn wish(&mut self, word: &str) -> anyhow::Result<bool> {
         let answer = self.post_json(&format!("/api/instance/{word}"), &json!({})).await?;
         match answer.status {
