@@ -182,13 +182,13 @@ async fn a_database_is_copied_before_its_first_pending_migration() {
     assert_eq!(copies(new.path()), Vec::<String>::new());
 }
 
-/// A file system of 2 MiB; unmounted with the test.
+/// A file system of 4 MiB, enough for a database and its copy; unmounted with the test.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     fn mount() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "story"]).arg(folder.path()).status();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "story"]).arg(folder.path()).status();
         assert!(mount.unwrap().success(), "this test mounts a small file system, which needs root");
         Self(folder)
     }
@@ -207,7 +207,7 @@ async fn without_room_for_the_copy_nothing_is_migrated() {
     let url = older_database(folder, 1).await;
     let filler = folder.join("filler");
     // The write-ahead log needs a little room too.
-    std::fs::write(&filler, vec![0; 2 << 20]).unwrap_err();
+    std::fs::write(&filler, vec![0; 4 << 20]).unwrap_err();
     let full = std::fs::File::options().write(true).open(&filler).unwrap();
     full.set_len(full.metadata().unwrap().len() - (128 << 10)).unwrap();
 

@@ -1,19 +1,21 @@
 //! The doctor's check of the limit on open files (RLIMIT_NOFILE) of the running platform.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::TRY;
 use crate::modules::Finding;
 
 /// Enough for the connections of 500 instances and their visitors: the limit that the systemd units set.
 const ENOUGH: u64 = 65_536;
+/// The timeout of the connection to the platform.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The limit of the process that listens on the control socket; `None` if none does, which other checks report.
 pub(super) async fn examine(control_socket: &Path) -> Option<Finding> {
-    let connected = timeout(TRY, UnixStream::connect(control_socket)).await.ok()?.ok()?;
+    let connected = timeout(CONNECT_TIMEOUT, UnixStream::connect(control_socket)).await.ok()?.ok()?;
     // SO_PEERCRED: for a connecting socket, the process that listens. This process has another limit.
     let pid = connected.peer_cred().ok()?.pid()?;
     let limits = tokio::fs::read_to_string(format!("/proc/{pid}/limits")).await.ok()?;

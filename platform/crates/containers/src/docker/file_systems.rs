@@ -81,8 +81,8 @@ impl VolumeFileSystems {
         let lock = self.lock(instance).await;
         let file = self.file(name)?;
         let link = link_name(name);
-        // Under the lock, a link can only be left over from a killed provisioner. Its device may by now hold the file of
-        // another instance.
+        // Under the lock, a link can only be left over from a killed provisioner. Its device may by now hold another
+        // instance's file.
         self.folder.remove(&link)?;
         // A container that has just stopped may hold its device for a moment. A device that is still there after the
         // timeout is mounted.
@@ -307,7 +307,8 @@ async fn run(program: &str, arguments: &[&str], file: &File) -> Result<String, H
     run_expecting(program, arguments, file, &[0]).await
 }
 
-/// Like [`run`]; the program is killed if the future is dropped. `successes` are the exit statuses that count as success.
+/// Like [`run`]; the program is killed if the future is dropped. `successes` are the exit statuses that count as
+/// success.
 async fn run_expecting(program: &str, arguments: &[&str], file: &File, successes: &[i32]) -> Result<String, HostError> {
     let stdin = file.try_clone().map_err(|error| HostError::Failed(format!("a file for {program}: {error}")))?;
     let output = Command::new(program)

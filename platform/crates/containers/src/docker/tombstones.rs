@@ -1,8 +1,8 @@
 //! Tombstones (delayed deletion): which volumes may be destroyed, and when. Dated by this process's own clock, because
 //! the platform that requests destruction faces the network and may be compromised.
 //!
-//! One file per volume, in a folder that only this process's user can write or replace. A compromised platform can bury volumes,
-//! which `berth doctor` counts, but it cannot shorten the grace period.
+//! One file per volume, in a folder that only this process's user can write or replace. A compromised platform can bury
+//! volumes, which `berth doctor` counts, but it cannot shorten the grace period.
 
 use std::sync::Arc;
 use std::time::Duration;
