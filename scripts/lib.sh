@@ -17,8 +17,8 @@ fail() {
   exit 1
 }
 
-# `timed PART COMMAND ..` runs a command and notes its wall-clock time; a failure ends the script. Call it by itself: bash
-# ignores `set -e` in a command before || and && or after if, and a function would go on after its first failure.
+# `timed PART COMMAND ..` runs a command and notes its wall-clock time; a failure ends the script. Call it by itself:
+# bash ignores `set -e` in a command before || and && or after if, and a function would go on after its first failure.
 times=() timed_part="" timed_since=0
 timed() {
   timed_part=$1 timed_since=$SECONDS

@@ -21,7 +21,8 @@ impl Module for Accounts {
         };
         vec![
             ScheduledWork::leased("purge_expired", "0 * * * * *", self, purge),
-            // Earlier versions enqueued rows of this name, and one of them may run beside this version during an upgrade.
+            // Earlier versions enqueued rows of this name, and one of them may run beside this version during an
+            // upgrade.
             ScheduledWork::leased("see_off", "45 * * * * *", self, advance_deletions),
         ]
     }

@@ -182,7 +182,7 @@ async fn a_database_is_copied_before_its_first_pending_migration() {
     assert_eq!(copies(new.path()), Vec::<String>::new());
 }
 
-/// A file system of 4 MiB, enough for a database and its copy; unmounted with the test.
+/// A file system of 4 MiB; unmounted with the test.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -210,6 +210,8 @@ async fn without_room_for_the_copy_nothing_is_migrated() {
     std::fs::write(&filler, vec![0; 4 << 20]).unwrap_err();
     let full = std::fs::File::options().write(true).open(&filler).unwrap();
     full.set_len(full.metadata().unwrap().len() - (128 << 10)).unwrap();
+    // A file keeps its blocks while it is open, also once it is removed.
+    drop(full);
 
     let refused = format!("{:#}", Db::open_and_migrate(&url).await.unwrap_err());
     assert!(refused.contains("Make 2 MiB of room on that disk, then start again"), "{refused}");

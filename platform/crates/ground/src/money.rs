@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// An amount of money in nano-dollars. Below zero it is a refund, or the remainder of an overspent budget.
 ///
-/// The operators are those of `i64`, and the sum of all that is ever spent is far from its ends. Where a configured limit
-/// takes part, which may be the largest `i64`, the code names what happens at the ends: `saturating_add`, `checked_add`.
+/// The operators are those of `i64`, and the sum of all that is ever spent is far from its ends. Where a configured
+/// limit takes part, which may be the largest `i64`, the code names the behaviour at the ends: `saturating_add`,
+/// `checked_add`.
 ///
 /// It has no `Display`: bare digits would read as dollars on a page, and text in dollars would change the hashes of
 /// corrections, which are made from the digits. `berth::quota::dollars` formats for people.

@@ -7,7 +7,7 @@ use futures_util::stream::{self, Stream};
 use super::chain::{self, ChainVerifier};
 use super::open::Ledger;
 use super::receipt::Receipt;
-use super::store::{self, ReceiptPage, ReceiptRange, ReceiptRow};
+use super::store::{self, ReceiptBatch, ReceiptRange, StoredReceipt};
 use crate::db::{AccountId, HoldId};
 use crate::quota::calendar::{Day, Month};
 
@@ -104,8 +104,8 @@ impl Ledger {
         let mut walk = ChainVerifier::new(signer);
         for next in following {
             let next = match next {
-                ReceiptRow::Receipt(next) => next,
-                ReceiptRow::Unreadable(row) => {
+                StoredReceipt::Receipt(next) => next,
+                StoredReceipt::Unreadable(row) => {
                     proof.wrong = Some(walk.pass_over(&row));
                     break;
                 }
@@ -142,7 +142,7 @@ impl Ledger {
         Ok(stream::try_unfold(range, move |range| {
             let db = db.clone();
             async move {
-                let ReceiptPage { mut receipts, last, .. } =
+                let ReceiptBatch { mut receipts, last, .. } =
                     store::receipts_in(db.read(), account, range, AT_ONCE).await?;
                 let Some(last) = last else { return Ok(None) };
                 let rest = ReceiptRange { after: last, ..range };
@@ -153,8 +153,8 @@ impl Ledger {
         }))
     }
 
-    /// Verifies every receipt: its digest, its place after the one before it, and its signature. A row that is no receipt
-    /// any more is named, and the walk continues after it.
+    /// Verifies every receipt: its digest, its place after the one before it, and its signature. A row that is no
+    /// receipt any more is named, and the walk continues after it.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -172,13 +172,13 @@ impl Ledger {
                 let rows = store::rows_after(&moment, account, seq, AT_ONCE).await?;
                 verified.receipts += rows.len() as u64;
                 let checked = rows.iter().try_for_each(|row| match row {
-                    ReceiptRow::Receipt(receipt) => walk.next(receipt),
-                    ReceiptRow::Unreadable(row) => {
+                    StoredReceipt::Receipt(receipt) => walk.next(receipt),
+                    StoredReceipt::Unreadable(row) => {
                         wrong.push(walk.pass_over(row));
                         Ok(())
                     }
                 });
-                match (checked, rows.iter().filter_map(ReceiptRow::seq).max()) {
+                match (checked, rows.iter().filter_map(StoredReceipt::seq).max()) {
                     (Err(wrong), _) => break Err(wrong),
                     (Ok(()), None) => break walk.end(),
                     (Ok(()), Some(last)) => seq = last,

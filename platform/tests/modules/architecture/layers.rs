@@ -52,7 +52,8 @@ fn imports_of_other_layers(source: &Source) -> Vec<String> {
 
 /// What keeps a `rules.rs` from being pure decisions.
 fn impurities(source: &Source) -> Vec<String> {
-    let types = ["clock", "db", "handle", "containers", "providers", "config", "quota", "instances", "accounts"];
+    let types =
+        ["clock", "money", "db", "handle", "containers", "providers", "config", "quota", "instances", "accounts"];
     let imports = imports(source);
     let imports = imports.iter().filter(|i| !types.contains(&i.as_str()) && *i != source.part());
     let effects = ["async fn", ".await", "tokio::", "std::fs", "Clock::"];

@@ -32,7 +32,7 @@ fn may_know_sea_orm(source: &Source) -> bool {
     matches!(source.name(), "store.rs" | "entities.rs")
         || source.path.contains("/store/")
         || source.part() == "db"
-        || ["ground/database.rs", "ground/ids.rs"].contains(&source.path.as_str())
+        || ["ground/database.rs", "ground/ids.rs", "ground/money.rs"].contains(&source.path.as_str())
 }
 
 /// The libraries that `source` names although it stands before their seam.

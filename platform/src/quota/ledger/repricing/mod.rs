@@ -16,7 +16,7 @@ use self::rules::{CallAmounts, RepricedCost};
 use super::corrections::{BY_OPERATOR, BY_PRICES, ReceiptChange};
 use super::open::Ledger;
 use super::receipt::Receipt;
-use super::store::{self, ReceiptPage};
+use super::store::{self, ReceiptBatch};
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{AccountId, HoldId};
 use crate::quota::calendar::{Day, DayRange};
@@ -150,7 +150,7 @@ impl Repricing {
             }
         };
         let db = ledger.db.read();
-        let ReceiptPage { receipts, last, is_full } =
+        let ReceiptBatch { receipts, last, is_full } =
             store::receipts_to_reprice(db, account, &self.days, self.after, A_STEP).await?;
         for receipt in self.differing(&receipts).await? {
             if let Some((open, _)) = &turn {

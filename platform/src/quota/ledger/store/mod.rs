@@ -18,11 +18,11 @@ use crate::db::Tx;
 pub use agreement::disagreements;
 pub use alerts::{DayOfAccount, MonthOfAccount, add_alerts, spent_in_days, spent_in_months};
 pub use receipts::{
-    ReceiptPage, ReceiptRange, accounts_with_receipts, add_receipts, any_receipt, corrections_of, existing_receipts,
+    ReceiptBatch, ReceiptRange, accounts_with_receipts, add_receipts, any_receipt, corrections_of, existing_receipts,
     forget_receipts, head, latest_receipts, numbers_of_month, receipt, receipts_before, receipts_in,
     receipts_to_reprice, rows_after,
 };
-pub use rows::ReceiptRow;
+pub use rows::StoredReceipt;
 pub use sums::{SpendIncrements, add_spent};
 
 /// Rows in one statement: enough to make its fixed cost small. PostgreSQL accepts 65,535 values in a statement.

@@ -10,7 +10,7 @@ use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, QueryTrait as 
 use super::super::chain::ChainHead;
 use super::super::entities::receipts::{Column as Of, Entity};
 use super::super::receipt::Receipt;
-use super::rows::ReceiptRow;
+use super::rows::StoredReceipt;
 use super::{ROWS_PER_STATEMENT, rows};
 use crate::db::{AccountId, HoldId, Tx};
 use crate::quota::calendar::{Day, DayRange, Month};
@@ -92,7 +92,12 @@ pub async fn accounts_with_receipts(db: &impl ConnectionTrait) -> Result<Vec<Acc
 }
 
 /// At most `most` rows of `account` after number `seq`, in the order of the chain.
-pub async fn rows_after(db: &impl ConnectionTrait, account: AccountId, seq: i64, most: u64) -> Result<Vec<ReceiptRow>> {
+pub async fn rows_after(
+    db: &impl ConnectionTrait,
+    account: AccountId,
+    seq: i64,
+    most: u64,
+) -> Result<Vec<StoredReceipt>> {
     let after = Entity::find().filter(Of::AccountId.eq(account)).filter(Of::Seq.gt(seq));
     all(db, after.order_by_asc(Of::Seq).limit(most)).await
 }
@@ -123,7 +128,7 @@ pub async fn receipts_before(
         let wanted = most.saturating_sub(receipts.len() as u64);
         let page = chain(account).filter(Of::Seq.lt(before)).order_by_desc(Of::Seq).limit(wanted);
         let rows = all(db, page).await?;
-        let last = rows.iter().filter_map(ReceiptRow::seq).min();
+        let last = rows.iter().filter_map(StoredReceipt::seq).min();
         let is_short = (rows.len() as u64) < wanted;
         receipts.extend(readable(rows));
         match last {
@@ -179,7 +184,7 @@ pub async fn receipts_in(
     account: AccountId,
     range: ReceiptRange,
     most: u64,
-) -> Result<ReceiptPage> {
+) -> Result<ReceiptBatch> {
     let numbered = chain(account).filter(Of::Seq.gt(range.after)).filter(Of::Seq.lte(range.last));
     page(db, numbered.order_by_asc(Of::Seq), most).await
 }
@@ -204,7 +209,7 @@ pub async fn receipts_to_reprice(
     days: &DayRange,
     after: i64,
     most: u64,
-) -> Result<ReceiptPage> {
+) -> Result<ReceiptBatch> {
     let calls = chain(account)
         .filter(Of::Corrects.is_null())
         .filter(Of::Seq.gt(after))
@@ -214,7 +219,7 @@ pub async fn receipts_to_reprice(
 }
 
 /// A part of a chain.
-pub struct ReceiptPage {
+pub struct ReceiptBatch {
     /// Without rows that cannot be read.
     pub receipts: Vec<Receipt>,
     /// The number of the last row, after which the next page begins; `None` when there is no row any more.
@@ -223,33 +228,33 @@ pub struct ReceiptPage {
     pub is_full: bool,
 }
 
-async fn page(db: &impl ConnectionTrait, select: Select<Entity>, most: u64) -> Result<ReceiptPage> {
+async fn page(db: &impl ConnectionTrait, select: Select<Entity>, most: u64) -> Result<ReceiptBatch> {
     let rows = all(db, select.limit(most)).await?;
-    let last = rows.iter().filter_map(ReceiptRow::seq).max();
+    let last = rows.iter().filter_map(StoredReceipt::seq).max();
     let is_full = rows.len() as u64 == most;
-    Ok(ReceiptPage { receipts: readable(rows), last, is_full })
+    Ok(ReceiptBatch { receipts: readable(rows), last, is_full })
 }
 
-async fn all(db: &impl ConnectionTrait, select: Select<Entity>) -> Result<Vec<ReceiptRow>> {
+async fn all(db: &impl ConnectionTrait, select: Select<Entity>) -> Result<Vec<StoredReceipt>> {
     let rows = db.query_all_raw(select.build(db.get_database_backend())).await?;
-    Ok(rows.iter().map(ReceiptRow::from).collect())
+    Ok(rows.iter().map(StoredReceipt::from).collect())
 }
 
 async fn one(db: &impl ConnectionTrait, select: Select<Entity>) -> Result<Option<Receipt>> {
     match all(db, select).await?.pop() {
         None => Ok(None),
-        Some(ReceiptRow::Receipt(receipt)) => Ok(Some(*receipt)),
-        Some(ReceiptRow::Unreadable(_)) => Err(Error::Conflict(
+        Some(StoredReceipt::Receipt(receipt)) => Ok(Some(*receipt)),
+        Some(StoredReceipt::Unreadable(_)) => Err(Error::Conflict(
             "This receipt was altered in the database and cannot be read. Its operator can restore it from a backup."
                 .into(),
         )),
     }
 }
 
-fn readable(rows: Vec<ReceiptRow>) -> Vec<Receipt> {
+fn readable(rows: Vec<StoredReceipt>) -> Vec<Receipt> {
     let receipt = |row| match row {
-        ReceiptRow::Receipt(receipt) => Some(*receipt),
-        ReceiptRow::Unreadable(_) => None,
+        StoredReceipt::Receipt(receipt) => Some(*receipt),
+        StoredReceipt::Unreadable(_) => None,
     };
     rows.into_iter().filter_map(receipt).collect()
 }

@@ -8,12 +8,12 @@ use super::super::receipt::{Receipt, UnreadableReceipt};
 use crate::quota::entities::parse;
 
 /// A row of the table, which may have been altered to something that is no receipt.
-pub enum ReceiptRow {
+pub enum StoredReceipt {
     Receipt(Box<Receipt>),
     Unreadable(UnreadableReceipt),
 }
 
-impl ReceiptRow {
+impl StoredReceipt {
     /// The number in the chain, unless it is that which cannot be read.
     pub fn seq(&self) -> Option<i64> {
         match self {
@@ -23,7 +23,7 @@ impl ReceiptRow {
     }
 }
 
-impl From<&QueryResult> for ReceiptRow {
+impl From<&QueryResult> for StoredReceipt {
     /// A row that is no receipt is logged: lists leave it out.
     fn from(row: &QueryResult) -> Self {
         match crate::db::rows::model::<Entity>(row).and_then(Receipt::try_from) {
