@@ -3,6 +3,13 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# The secret variables, by the one part that may read them: SECRETS in platform/crates/ground/src/settings/variables.rs.
+platform_secrets=(BERTH_SECRET DATABASE_URL ANTHROPIC_API_KEY OPENAI_API_KEY)
+# shellcheck disable=SC2034 # The scripts that load this library use it.
+caddy_secrets=(BERTH_DNS_TOKEN)
+# The image that these scripts build. Images of other names are the operator's.
+own_image=berth-instance:latest
+
 say() { printf '%s\n' "$*"; }
 step() { if [ -t 2 ]; then printf '\033[1m· %s\033[0m\n' "$*" >&2; else printf '· %s\n' "$*" >&2; fi; }
 fail() {
@@ -42,11 +49,35 @@ read_settings() {
   done <"$1"
 }
 
+# Prints the value of a setting in a file.
+value_in() {
+  (
+    unset "$1"
+    read_settings "$2"
+    printf '%s' "${!1:-}"
+  )
+}
+
+# Prints the arguments as one pattern for grep -E.
+any_of() {
+  local IFS='|'
+  printf '(%s)' "$*"
+}
+
+# Prints the data directory unless one is set. Earlier versions had it beside the price table.
+default_data_dir() {
+  if [ -e "$root/data/berth.env" ] || [ -e "$root/data/berth.db" ]; then
+    printf '%s' "$root/data"
+  else
+    printf '%s' "$root/.berth"
+  fi
+}
+
 # Loads the settings, in order of precedence: the environment, .env in the repository, the secrets that scripts/up
 # generated, the defaults.
 load_settings() {
   [ ! -f "$root/.env" ] || read_settings "$root/.env"
-  export BERTH_DATA_DIR=${BERTH_DATA_DIR:-$root/data}
+  export BERTH_DATA_DIR=${BERTH_DATA_DIR:-$(default_data_dir)}
   [[ $BERTH_DATA_DIR == /* ]] || BERTH_DATA_DIR=$root/${BERTH_DATA_DIR#./}
   run=$BERTH_DATA_DIR/run log=$BERTH_DATA_DIR/log
   [ ! -f "$BERTH_DATA_DIR/berth.env" ] || read_settings "$BERTH_DATA_DIR/berth.env"
@@ -55,17 +86,18 @@ load_settings() {
   export BERTH_LISTEN=${BERTH_LISTEN:-127.0.0.1:8700} BERTH_INTERNAL_LISTEN=${BERTH_INTERNAL_LISTEN:-127.0.0.1:8701}
   export BERTH_DEMO_LISTEN=${BERTH_DEMO_LISTEN:-127.0.0.1:8703}
   export BERTH_QUOTA_PORT=${BERTH_QUOTA_PORT:-8702} BERTH_SUBNET=${BERTH_SUBNET:-10.89.0.0}
-  export BERTH_NETWORK=${BERTH_NETWORK:-berth} BERTH_IMAGES=${BERTH_IMAGES:-berth-instance:latest}
+  export BERTH_NETWORK=${BERTH_NETWORK:-berth} BERTH_IMAGES=${BERTH_IMAGES:-$own_image}
 }
 
 # Takes over the settings of the running processes, which may differ: scripts/up may have been started with others on
 # its command line.
 take_running_settings() {
-  local part setting
+  local part setting names
+  names=$(any_of 'BERTH_[A-Z_]+' "${platform_secrets[@]}")
   for part in platform provisioner; do
     is_running "$part" || continue
     while IFS= read -r -d '' setting; do
-      [[ $setting =~ ^(BERTH_[A-Z_]+|DATABASE_URL|ANTHROPIC_API_KEY|OPENAI_API_KEY)= ]] && export "${setting?}"
+      [[ $setting =~ ^$names= ]] && export "${setting?}"
     done <"/proc/$(cat "$run/$part.pid")/environ"
     return 0
   done
@@ -326,13 +358,19 @@ cargo_static() {
   RUSTFLAGS="${RUSTFLAGS:-} $static_flags" cargo "$word" --locked --target "$machine" "$@"
 }
 
-# `build_image NAME:TAG FOLDER`: builds FOLDER's Dockerfile unless an image with the same content hash exists.
+# `build_image NAME:TAG FOLDER`: builds FOLDER's Dockerfile unless an image with the same content hash exists. An image
+# of that name without the label of these scripts is the operator's and stays.
 build_image() {
-  local from answer old
+  local from answer there old
   from=$(cd "$2" && find . -type f -print0 | sort -z | xargs -0 sha256sum | hash_of)
-  docker_api "/images/$1/json" -o - 2>/dev/null | grep -q "\"berth.built-from\":\"$from\"" && return
+  there=$(docker_api "/images/$1/json" 2>/dev/null) || true
+  ! grep -q "\"berth.built-from\":\"$from\"" <<<"$there" || return 0
+  old=$(sed -n 's/.*"Id":"\(sha256:[0-9a-f]*\)".*/\1/p' <<<"$there")
+  if [ -n "$old" ] && ! grep -q '"berth.built-from":' <<<"$there"; then
+    say "Note: these scripts did not build the image $1, so it stays as it is. To have it built, remove or rename yours."
+    return
+  fi
   step "Building the image $1"
-  old=$(docker_api "/images/$1/json" | sed -n 's/.*"Id":"\(sha256:[0-9a-f]*\)".*/\1/p')
   answer=$(tar -C "$2" -c --owner=0 --group=0 . | docker_api "/build?t=$1&rm=1&forcerm=1&labels=%7B%22berth.built-from%22%3A%22$from%22%7D" \
     -X POST -H 'Content-Type: application/x-tar' --data-binary @-) || fail "Docker did not take the image $1: is its disk full?"
   if grep -q '"errorDetail"' <<<"$answer"; then
@@ -344,11 +382,12 @@ build_image() {
   fi
 }
 
-# Prints the first name in BERTH_IMAGES, without its pinned id.
-default_image() {
-  local first=${BERTH_IMAGES:-berth-instance:latest}
-  first=${first%%,*}
-  printf '%s' "${first%%@*}"
+# Whether BERTH_IMAGES has the image that these scripts build, not pinned to an id.
+uses_own_image() { [[ ,${BERTH_IMAGES//[[:space:]]/}, == *",$own_image,"* ]]; }
+
+# Builds the default image if it is wanted; an image that the operator named is used as it is.
+build_wanted_image() {
+  if uses_own_image; then build_instance_image; fi
 }
 
 # Builds the instance image from the binary in $bin.
@@ -360,6 +399,6 @@ build_instance_image() {
   printf 'hosts: files dns\n' >"$folder/etc/nsswitch.conf"
   printf 'berth:x:10001:10001::/home/berth:/sbin/nologin\n' >"$folder/etc/passwd"
   printf 'berth:x:10001:\n' >"$folder/etc/group"
-  build_image "$1" "$folder"
+  build_image "$own_image" "$folder"
   rm -rf "$folder"
 }

@@ -26,6 +26,7 @@ mod m0016_everybody;
 mod m0017_own_keys;
 mod m0018_corrections;
 mod m0019_webhooks;
+mod m0021_secret_check;
 
 /// The migrations in order.
 #[derive(Debug)]
@@ -75,6 +76,7 @@ pub fn all() -> Vec<SqlMigration> {
         migration!(m0017_own_keys),
         migration!(m0018_corrections),
         migration!(m0019_webhooks),
+        migration!(m0021_secret_check),
     ]
 }
 

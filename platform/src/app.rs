@@ -128,6 +128,15 @@ impl App {
         })
     }
 
+    /// Refuses a `BERTH_SECRET` that is not the one of the database, before anything is encrypted or signed with it;
+    /// records it in a database that has none.
+    ///
+    /// # Errors
+    /// A sentence that says what to set; or when the database does not answer.
+    pub async fn confirm_secret(&self) -> anyhow::Result<()> {
+        ops::confirm_secret(&self.db, &self.modules, &self.config.secret).await
+    }
+
     /// Runs the checks of `berth doctor`: opens each part that can be opened, and reports each problem in a sentence.
     /// Changes nothing.
     pub async fn examine(config: &Config, clock: Clock, host: Arc<dyn ContainerHost>) -> Vec<Finding> {

@@ -11,6 +11,7 @@ use super::rules::{self, CodeGate};
 use super::store::{self, StoredAccount};
 use super::{Accounts, AccountsInner};
 use crate::db::{AccountId, Tx};
+use crate::modules::SealedSample;
 
 /// The result of trying a code.
 pub(super) enum CodeOutcome {
@@ -57,6 +58,17 @@ impl Accounts {
                 Ok(wrong())
             }
         }
+    }
+}
+
+impl Accounts {
+    /// Tries to decrypt the secret of the oldest account.
+    pub(super) async fn try_totp_secret(&self) -> Result<SealedSample> {
+        let Some((account, sealed)) = store::oldest_totp_secret(self.0.db.read()).await? else {
+            return Ok(SealedSample::Absent);
+        };
+        let opened = self.0.keys.open(account.0.as_bytes(), &sealed);
+        Ok(if opened.is_ok() { SealedSample::Opens } else { SealedSample::DoesNotOpen })
     }
 }
 

@@ -1,12 +1,14 @@
-//! Registration of accounts: scheduled jobs that purge expired rows and advance account deletions.
+//! Registration of accounts: scheduled jobs that purge expired rows and advance account deletions, and a one-time-code
+//! secret that is tried against `BERTH_SECRET`.
 //!
 //! The rows of this module are not deleted through the list of modules: `deletion.rs`, which runs the list, deletes
 //! them last, because the rows of other modules reference them.
 
 use async_trait::async_trait;
+use berth_ground::error::Result;
 
 use super::Accounts;
-use crate::modules::{Module, Modules, ScheduledWork};
+use crate::modules::{Module, Modules, ScheduledWork, SealedSample};
 
 #[async_trait]
 impl Module for Accounts {
@@ -23,5 +25,9 @@ impl Module for Accounts {
             // upgrade.
             ScheduledWork::leased("see_off", "45 * * * * *", self, advance_deletions),
         ]
+    }
+
+    async fn try_sealed(&self) -> Result<SealedSample> {
+        self.try_totp_secret().await
     }
 }

@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::config::{Config, LogConfig, demo_listen_from_env};
 use crate::db;
 use crate::modules::Verdict;
-use crate::serve;
+use crate::{ops, serve};
 
 /// Gives each person a container of their own that sleeps while idle, and meters its AI calls.
 #[derive(Parser)]
@@ -86,6 +86,9 @@ async fn run(command: BerthCommand) -> anyhow::Result<ExitCode> {
         BerthCommand::Serve => {
             let config = Config::from_env()?;
             start_log(&config.log)?;
+            if let Err(error) = process::raise_open_files() {
+                tracing::warn!(error = %format!("{error:#}"), "many connections at once may run out of open files");
+            }
             serve::run(config, process::end_of_work()?).await?;
         }
         BerthCommand::DemoUpstream => {
@@ -112,7 +115,9 @@ async fn run(command: BerthCommand) -> anyhow::Result<ExitCode> {
 async fn open() -> anyhow::Result<App> {
     let config = Config::from_env()?;
     let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
-    App::open(config, Clock::system(), host).await
+    let app = App::open(config, Clock::system(), host).await?;
+    ops::refuse_other_secret(&app.db, &app.modules, &app.config.secret).await?;
+    Ok(app)
 }
 
 async fn doctor() -> anyhow::Result<ExitCode> {

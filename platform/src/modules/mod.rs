@@ -47,10 +47,24 @@ pub trait Module: Send + Sync {
         Vec::new()
     }
 
+    /// Tries to decrypt the oldest value that the module stores encrypted with the keys derived from `BERTH_SECRET`.
+    async fn try_sealed(&self) -> Result<SealedSample> {
+        Ok(SealedSample::Absent)
+    }
+
     /// What `berth doctor` reports about the module's data. Changes nothing.
     async fn doctor_findings(&self) -> Vec<Finding> {
         Vec::new()
     }
+}
+
+/// An encrypted value of a module, and whether the keys of this process decrypt it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealedSample {
+    /// The module stores no encrypted value.
+    Absent,
+    Opens,
+    DoesNotOpen,
 }
 
 /// An account whose deletion is due.
@@ -100,6 +114,15 @@ impl Modules {
     #[must_use]
     pub fn gauges(&self, now: Timestamp) -> Vec<GaugeFamily> {
         self.0.iter().flat_map(|module| module.gauges(now)).collect()
+    }
+
+    /// The encrypted samples of all modules.
+    pub async fn sealed_samples(&self) -> Result<Vec<SealedSample>> {
+        let mut samples = Vec::new();
+        for module in self.0.iter() {
+            samples.push(module.try_sealed().await?);
+        }
+        Ok(samples)
     }
 
     /// The findings of all modules.

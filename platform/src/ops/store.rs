@@ -1,4 +1,4 @@
-//! The store of the scheduler: all SQL of the jobs table.
+//! The store of operations: all SQL of the tables `jobs` and `installation`.
 
 use berth_ground::clock::Timestamp;
 use berth_ground::error::Result;
@@ -69,6 +69,25 @@ pub(super) async fn purge(db: &Db, before: Timestamp) -> Result<u64> {
     Ok(gone.rows_affected)
 }
 
+/// The name of the row with the check value of `BERTH_SECRET`.
+const SECRET_CHECK: &str = "secret_check";
+
+/// The recorded check value of `BERTH_SECRET`.
+pub(super) async fn secret_check(db: &Db) -> Result<Option<Vec<u8>>> {
+    let row = installation::Entity::find_by_id(SECRET_CHECK).one(db.read()).await?;
+    Ok(row.map(|row| row.value))
+}
+
+/// Records the check value of `BERTH_SECRET`; a recorded one is left as it is.
+pub(super) async fn record_secret_check(db: &Db, value: &[u8]) -> Result<()> {
+    let row = installation::ActiveModel { name: Set(SECRET_CHECK.to_owned()), value: Set(value.to_owned()) };
+    let tx = db.begin().await?;
+    let same = OnConflict::column(installation::Column::Name).do_nothing().to_owned();
+    let _: TryInsertResult<u64> =
+        installation::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&tx).await?;
+    tx.commit().await
+}
+
 mod job {
     use sea_orm::entity::prelude::*;
 
@@ -82,6 +101,23 @@ mod job {
         pub leased_until_ms: i64,
         pub attempts: i64,
         pub done_at_ms: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+mod installation {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "installation")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub name: String,
+        pub value: Vec<u8>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

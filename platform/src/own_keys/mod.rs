@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{AccountId, Db, Tx};
+use crate::modules::SealedSample;
 
 /// Debounce: shortest time between two writes of the same refusal. A program may retry a refused key many times a
 /// second.
@@ -171,6 +172,19 @@ impl OwnKeys {
     /// Removes from memory the keys that [`OwnKeys::forget_in`] deleted.
     fn forget(&self, account: AccountId) {
         self.change(|memory| memory.remove(&account));
+    }
+
+    /// Tries to decrypt the key that was added first.
+    fn try_oldest_key(&self) -> SealedSample {
+        let memory = self.0.memory.read().unwrap_or_else(PoisonError::into_inner);
+        let keys =
+            memory.iter().flat_map(|(account, keys)| keys.iter().map(|(provider, key)| (*account, provider, key)));
+        let Some((account, provider, key)) = keys.min_by_key(|(_, _, key)| key.added_at) else {
+            return SealedSample::Absent;
+        };
+        let data = associated_data(&KeyId { account, provider: provider.clone() });
+        let opened = self.0.keys.open(&data, &key.sealed);
+        if opened.is_ok() { SealedSample::Opens } else { SealedSample::DoesNotOpen }
     }
 
     /// Stores the last refusal of a key. Best effort: a failure is logged.

@@ -34,6 +34,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
     let db = Db::open_and_migrate(&config.database_url).await?;
     let app = App::on(db, config, Clock::system(), host).await?;
+    app.confirm_secret().await?;
 
     // Crash recovery before anything listens: calls and instances that the last process left unfinished are settled, so
     // that no request sees them.

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use berth::app::App;
+use berth::control_socket;
 use berth::modules::{Finding, Verdict};
 use berth_containers::{ConfigurationDrift, HostReport};
 
+use berth_testing::wait::eventually;
 use berth_testing::{TestModules, databases};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sea_orm::ConnectionTrait as _;
+use tokio_util::sync::CancellationToken;
 
 /// What `doctor` finds on a healthy host that is changed like this.
 async fn found(platform: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<Finding> {
@@ -89,4 +93,33 @@ async fn a_healthy_host_has_no_findings() {
         let finding = findings.iter().find(|finding| finding.subject == subject).unwrap();
         assert_eq!(finding.verdict, Verdict::Fine, "{finding:?}");
     }
+}
+
+#[tokio::test]
+async fn a_running_platform_that_may_open_few_files_is_named() {
+    let platform = TestModules::on(databases::sqlite().await).await;
+    let (config, host) = (platform.config.clone(), Arc::new(platform.host.clone()));
+    let app = App::on(platform.db.clone(), config, platform.clock.clone(), host).await.unwrap();
+    let socket = platform.config.control_socket();
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    assert!(found(&platform, |_| {}).await.iter().all(|finding| finding.subject != "open files"), "nothing runs");
+
+    let (listens, end) = (socket.clone(), CancellationToken::new());
+    let running = tokio::spawn({
+        let end = end.clone();
+        async move { control_socket::listen(&listens, app, end).await }
+    });
+    eventually("it listens", async || socket.exists()).await;
+    // The platform is this process. Both limits are enough for what else it does.
+    let before = getrlimit(Resource::Nofile);
+    for soft in [1022, 1023] {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(soft), ..before }).unwrap();
+        let findings = found(&platform, |_| {}).await;
+        let finding = findings.iter().find(|finding| finding.subject == "open files").unwrap();
+        assert_eq!(finding.verdict, Verdict::Warning, "{finding:?}");
+        assert!(finding.sentence.contains(&format!("only {soft},")), "{finding:?}");
+    }
+    setrlimit(Resource::Nofile, before).unwrap();
+    end.cancel();
+    running.await.unwrap().unwrap();
 }

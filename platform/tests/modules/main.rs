@@ -4,8 +4,10 @@
 
 mod accounts;
 mod architecture;
+mod deployment;
 mod doctor;
 mod migrations;
 mod pages;
 mod registration;
 mod scripts;
+mod secret_check;

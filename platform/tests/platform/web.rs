@@ -67,6 +67,25 @@ async fn the_landing_page_counts_and_sends_its_form_to_the_app() {
 }
 
 #[tokio::test]
+async fn the_landing_page_denies_nothing_that_sharing_webhooks_and_alarms_do() {
+    let site = WebFixture::new().await;
+    let ask = Request::get("/").header("accept", "text/html").body(axum::body::Body::empty()).unwrap();
+    let page = site.apex.clone().oneshot(ask).await.unwrap();
+    let page = axum::body::to_bytes(page.into_body(), 1 << 20).await.unwrap();
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    for denial in
+        ["Only you have access", "No one else can open", "can wake it", "not public hosting", "until you are back"]
+    {
+        assert!(!page.contains(denial), "{denial}");
+    }
+    for fact in
+        ["to named accounts", "to everyone", "whether visitors may wake it", "A visit, a webhook or an alarm wakes it"]
+    {
+        assert!(page.contains(fact), "{fact}");
+    }
+}
+
+#[tokio::test]
 async fn errors_are_pages_for_people_and_problems_for_programs() {
     let site = WebFixture::new().await;
     let mut visitor = site.visitor();

@@ -15,6 +15,8 @@ use crate::sizes::read_sizes;
 #[derive(Clone, Debug)]
 pub struct ContainerConfig {
     pub data_dir: PathBuf,
+    /// The folder of the volumes' sparse files and tombstones.
+    pub volumes_dir: PathBuf,
     pub socket: PathBuf,
     /// The prefix of every container, volume and bridge name of this installation.
     pub network: String,
@@ -66,12 +68,6 @@ pub enum DiskLimit {
 }
 
 impl ContainerConfig {
-    /// The folder of the volumes' sparse files and tombstones.
-    #[must_use]
-    pub fn volumes_dir(&self) -> PathBuf {
-        self.data_dir.join("volumes")
-    }
-
     /// The size called `name`.
     #[must_use]
     pub fn size(&self, name: &str) -> Option<&InstanceSize> {
@@ -115,9 +111,18 @@ impl ContainerConfig {
             settings.mistake(format!("BERTH_BRIDGES is {bridges}; it must be from 1 to 64."));
         }
         let (images, image_pins) = read_images(settings);
+        let volumes_dir =
+            settings.optional("BERTH_VOLUMES_DIR").map_or_else(|| data_dir.join("volumes"), PathBuf::from);
+        if settings.optional("BERTH_VOLUMES_DIR").is_some() && !volumes_dir.is_absolute() {
+            settings.mistake(format!(
+                "BERTH_VOLUMES_DIR is \"{}\"; it must be an absolute path, because the Engine follows it too.",
+                volumes_dir.display()
+            ));
+        }
         Self {
             socket: data_dir.join("run/provisioner.sock"),
             data_dir,
+            volumes_dir,
             network,
             subnet,
             bridges,

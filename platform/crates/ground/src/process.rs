@@ -1,8 +1,10 @@
-//! Process start-up that all binaries share: logging, and the signals that request a graceful shutdown.
+//! Process start-up that all binaries share: logging, the limit on open files, and the signals that request a graceful
+//! shutdown.
 
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -28,6 +30,16 @@ pub fn start_log(config: &LogConfig, quiet: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Raises the soft limit on open files to the hard one. The soft one is low by default, for programs that use
+/// `select(2)`, and each connection takes a descriptor or two.
+///
+/// # Errors
+/// When the kernel refuses, which some sandboxes make it do.
+pub fn raise_open_files() -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).context("raising the limit on open files")
+}
+
 /// A cancellation token that SIGTERM or Ctrl-C cancels.
 ///
 /// # Errors
@@ -48,4 +60,18 @@ pub fn end_of_work() -> anyhow::Result<CancellationToken> {
         ended.cancel();
     });
     Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_on_open_files_rises_to_the_hard_one() {
+        let before = getrlimit(Resource::Nofile);
+        // High enough for tests that run beside this one.
+        setrlimit(Resource::Nofile, Rlimit { current: before.maximum.map(|hard| hard.min(1024)), ..before }).unwrap();
+        raise_open_files().unwrap();
+        assert_eq!(getrlimit(Resource::Nofile), Rlimit { current: before.maximum, ..before });
+    }
 }

@@ -41,9 +41,11 @@ type Connection = Framed<UnixStream, LinesCodec>;
 /// Serves the Engine of this machine on `config.socket` until `shutdown` completes.
 ///
 /// # Errors
-/// When the socket cannot be created, or another provisioner answers on it.
+/// When the folder of the volumes is not the provisioner's alone, the socket cannot be created, or another provisioner
+/// answers on it.
 pub async fn serve(config: ContainerConfig, clock: Clock, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let host = Arc::new(DockerHost::connect(config.clone(), clock));
+    host.open_volumes()?;
     tokio::select! {
         // The other branch never completes, so the process ends with its server.
         served = serve_host(Arc::clone(&host) as _, config, shutdown) => served,

@@ -116,6 +116,7 @@ impl ContainerHosts {
 pub fn config(dir: &Path) -> ContainerConfig {
     ContainerConfig {
         data_dir: dir.to_owned(),
+        volumes_dir: dir.join("volumes"),
         socket: dir.join("provisioner.sock"),
         network: NETWORK.into(),
         subnet: Ipv4Addr::new(10, 97, 0, 0),

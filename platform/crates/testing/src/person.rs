@@ -124,7 +124,8 @@ async fn insert_account(app: &App, handle: &Handle) -> InstanceId {
         sea_orm::DbBackend::Sqlite => format!("x'{}'", account.0.simple()),
         _ => format!("'{account}'"),
     };
-    let secret = if id.starts_with('x') { "x'00'" } else { "'\\x00'" };
+    // No secret: one that does not decrypt would be a reason not to start.
+    let secret = if id.starts_with('x') { "x''" } else { "'\\x'" };
     tx.execute_unprepared(&format!(
         "INSERT INTO accounts (id, handle, skeleton, role, state, totp_secret, totp_last_step, totp_failures,
             totp_blocked_until_ms, created_at_ms)

@@ -138,6 +138,17 @@ pub(in crate::accounts) async fn account_by_handle<C: ConnectionTrait>(
     found.map(StoredAccount::try_from).transpose()
 }
 
+/// The oldest account with a one-time-code secret, and that secret, encrypted. Deleted accounts have none.
+pub(in crate::accounts) async fn oldest_totp_secret<C: ConnectionTrait>(
+    on: &C,
+) -> Result<Option<(AccountId, Vec<u8>)>> {
+    // These two columns only: another one that cannot be parsed must not stop the start.
+    let rows = row::Entity::find().select_only().columns([row::Column::Id, row::Column::TotpSecret]);
+    let none = Vec::<u8>::new();
+    let rows = rows.filter(row::Column::TotpSecret.ne(none)).order_by_asc(row::Column::CreatedAtMs).limit(1);
+    Ok(rows.into_tuple().one(on).await?)
+}
+
 /// Reads an account and locks its row until `tx` ends.
 pub(in crate::accounts) async fn lock_account(tx: &Tx, id: AccountId) -> Result<Option<StoredAccount>> {
     // `FOR UPDATE` on PostgreSQL. SQLite has no row locks, but there `tx` is the only writer.

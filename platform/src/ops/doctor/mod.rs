@@ -1,6 +1,7 @@
 //! The doctor: health checks of every dependency of Berth, each with a sentence and a remedy. Changes nothing.
 
 mod host;
+mod open_files;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::db::Db;
 use crate::modules::{Finding, Modules};
+use crate::ops::secret_check::examine_secret;
 
 const TRY: Duration = Duration::from_secs(3);
 
@@ -28,9 +30,9 @@ pub struct StartFailure {
     pub findings: Vec<Finding>,
 }
 
-/// Examines database, books, certificates, provisioner, host, images and listeners.
+/// Examines database, secret, books, certificates, provisioner, host, images and listeners.
 pub async fn examine(config: &Config, opened: anyhow::Result<Opened>, host: &dyn ContainerHost) -> Vec<Finding> {
-    let mut findings = of_database(opened).await;
+    let mut findings = of_database(config, opened).await;
     match host.host_report().await {
         Ok(report) => {
             findings.push(Finding::fine("provisioner", format!("answers; Docker Engine {}", report.engine_version)));
@@ -42,6 +44,7 @@ pub async fn examine(config: &Config, opened: anyhow::Result<Opened>, host: &dyn
         )),
     }
     findings.push(listener("platform", config.listen, "berth serve").await);
+    findings.extend(open_files::examine(&config.control_socket()).await);
     findings.push(listener("certificates", config.internal_listen, "berth serve").await);
     for bridge in 0..u32::from(config.containers.bridges) {
         findings.push(quota_proxy(gateway(config.containers.subnet, bridge), config.quota_port).await);
@@ -56,7 +59,7 @@ pub async fn examine(config: &Config, opened: anyhow::Result<Opened>, host: &dyn
     findings
 }
 
-async fn of_database(opened: anyhow::Result<Opened>) -> Vec<Finding> {
+async fn of_database(config: &Config, opened: anyhow::Result<Opened>) -> Vec<Finding> {
     let Opened { db, modules } = match opened {
         Ok(opened) => opened,
         Err(error) => {
@@ -68,7 +71,10 @@ async fn of_database(opened: anyhow::Result<Opened>) -> Vec<Finding> {
     }
     let mut findings = vec![Finding::fine("database", "answers, schema up to date".into())];
     match modules {
-        Ok(modules) => findings.extend(modules.doctor_findings().await),
+        Ok(modules) => {
+            findings.push(examine_secret(&db, &modules, &config.secret).await);
+            findings.extend(modules.doctor_findings().await);
+        }
         Err(StartFailure { error, findings: of_database }) => {
             findings.push(Finding::broken("platform", format!("cannot start: {error:#}")));
             findings.extend(of_database);

@@ -74,6 +74,20 @@ async fn somebody_else_on_this_host_is_not_let_in() {
     assert!(ours.contains("ok    provisioner"), "{ours}");
 }
 
+#[tokio::test]
+async fn a_provisioner_whose_volumes_the_platforms_user_could_replace_does_not_start() {
+    let bench = ContainerHosts::engine().await;
+    let home = Home::new(bench.dir.path(), "ctestown", Ipv4Addr::new(10, 102, 0, 0));
+    home.give_away();
+    let mut provisioner = home.plain(Command::new(&home.provisioner));
+    let volumes = home.data().join("volumes");
+    let output = provisioner.uid(0).env("BERTH_VOLUMES_DIR", &volumes).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(said.contains("may rename") && said.contains("set BERTH_VOLUMES_DIR to"), "{said}");
+    assert!(!home.data().join("run/provisioner.sock").exists());
+}
+
 const SOCKET: [&str; 6] = ["-sf", "--max-time", "5", "--unix-socket", "/var/run/docker.sock", "http://docker/_ping"];
 
 /// A data directory and copies of the binaries that the user `nobody` can read.
@@ -119,6 +133,8 @@ impl Home {
             ("BERTH_DOMAIN", "example.com".into()),
             ("BERTH_SECRET", "a secret for stories, 32 characters and more".into()),
             ("BERTH_DATA_DIR", self.data().to_str().unwrap().into()),
+            // The data directory is nobody's, who could put another folder in the place of one in it.
+            ("BERTH_VOLUMES_DIR", self.folder.join("volumes").to_str().unwrap().into()),
             ("BERTH_NETWORK", self.network.into()),
             ("BERTH_SUBNET", self.subnet.to_string()),
             ("BERTH_IMAGES", WITH_HOME.into()),

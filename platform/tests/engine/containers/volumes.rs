@@ -6,7 +6,7 @@ use std::process::Command;
 use berth::config::{ContainerConfig, DiskLimit};
 use berth_containers::{ContainerSpec, ContainerState, HostError};
 
-use berth_testing::container_hosts::{BARE, ContainerHosts, WITH_HOME, ask, docker_cli, name};
+use berth_testing::container_hosts::{BARE, ContainerHosts, WITH_HOME, ask, config, docker, docker_cli, name};
 use berth_testing::wait::eventually;
 
 fn bounded(config: &mut ContainerConfig) {
@@ -158,6 +158,113 @@ async fn a_file_that_is_no_file_system_is_refused_with_a_sentence() {
     let refused = bench.host.start(spec.instance).await;
     assert!(matches!(&refused, Err(HostError::Failed(why)) if why.contains("restore it")), "{refused:?}");
     assert_eq!(bench.state(&spec).await, Some(ContainerState::Stopped));
+}
+
+#[tokio::test]
+async fn a_volume_whose_file_is_missing_does_not_start_and_gets_no_other() {
+    let bench = ContainerHosts::engine_with(bounded).await;
+    let spec = bench.running().await;
+    assert_eq!(ask(&spec, "write/home/berth/note").await, "written");
+    bench.host.stop(spec.instance).await.unwrap();
+    let file = file(&bench, &spec);
+    eventually("the device has gone", async || !is_attached(&file)).await;
+    let aside = file.with_extension("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    let mut anew = spec.clone();
+    anew.token = "another-token".into();
+    for refused in [
+        bench.host.start(spec.instance).await,
+        bench.host.ensure_volume(spec.instance, &spec.size).await,
+        bench.host.create(&anew).await,
+    ] {
+        assert!(matches!(&refused, Err(HostError::Failed(why)) if why.contains("is missing: restore")), "{refused:?}");
+    }
+    assert!(!file.exists(), "an empty file system took the place of the missing one");
+    std::fs::rename(&aside, &file).unwrap();
+    bench.run(&anew).await;
+    assert_eq!(ask(&spec, "read/home/berth/note").await, "written");
+}
+
+/// Attaches `file` to a device of the story's own, which goes when this is dropped.
+struct OtherDevice(String);
+
+impl OtherDevice {
+    fn of(file: &Path) -> Self {
+        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self(String::from_utf8(made.stdout).unwrap().trim().to_owned())
+    }
+}
+
+impl Drop for OtherDevice {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+#[tokio::test]
+async fn a_link_to_the_device_of_another_tenant_is_not_mounted() {
+    let bench = ContainerHosts::engine_with(bounded).await;
+    let (alice, bob) = (bench.running().await, bench.running().await);
+    assert_eq!(ask(&alice, "write/home/berth/of-alice").await, "written");
+    assert_eq!(ask(&bob, "write/home/berth/of-bob").await, "written");
+    for spec in [&alice, &bob] {
+        bench.host.stop(spec.instance).await.unwrap();
+        eventually("the device has gone", async || !is_attached(&file(&bench, spec))).await;
+    }
+    let bobs = OtherDevice::of(&file(&bench, &bob));
+    let link = file(&bench, &alice).with_extension("dev");
+    std::os::unix::fs::symlink(&bobs.0, &link).unwrap();
+    bench.host.start(alice.instance).await.unwrap();
+    assert_eq!(ask(&alice, "read/home/berth/of-alice").await, "written");
+
+    // Left over from a provisioner that was killed: its next start removes it, before anybody starts the container.
+    bench.host.stop(alice.instance).await.unwrap();
+    eventually("the device has gone", async || !is_attached(&file(&bench, &alice))).await;
+    std::os::unix::fs::symlink(&bobs.0, &link).unwrap();
+    let mut settings = config(bench.dir.path());
+    bounded(&mut settings);
+    docker(settings).open_volumes().unwrap();
+    assert!(std::fs::symlink_metadata(&link).is_err());
+}
+
+#[tokio::test]
+async fn files_that_moved_to_another_folder_are_mounted_from_there_alone() {
+    let before = ContainerHosts::engine_with(bounded).await;
+    let (alice, bob) = (before.running().await, before.running().await);
+    assert_eq!(ask(&alice, "write/home/berth/note").await, "written");
+    assert_eq!(ask(&bob, "write/home/berth/note").await, "written");
+    before.host.stop(alice.instance).await.unwrap();
+    eventually("the device has gone", async || !is_attached(&file(&before, &alice))).await;
+
+    // Bob's is mounted while it moves.
+    let (old, new) = (before.dir.path().join("volumes"), before.dir.path().join("moved"));
+    std::fs::rename(&old, &new).unwrap();
+    let after = before.again_with(|config| {
+        bounded(config);
+        config.volumes_dir = new.clone();
+    });
+    assert_eq!(ask(&bob, "read/home/berth/note").await, "written");
+    for spec in [&alice, &bob] {
+        let seen = after.seen(spec).await.container.unwrap();
+        assert!(!seen.current, "the reconciler replaces it when it next starts");
+    }
+
+    // Where the files were, another user puts a device of another tenant.
+    let bobs = OtherDevice::of(&new.join(format!("{}.ext4", name(&bob))));
+    std::fs::create_dir(&old).unwrap();
+    std::os::unix::fs::symlink(&bobs.0, old.join(format!("{}.dev", name(&alice)))).unwrap();
+    let refused = after.host.start(alice.instance).await;
+    assert!(matches!(&refused, Err(HostError::Refused(why)) if why.contains("made anew")), "{refused:?}");
+    drop(bobs);
+
+    after.host.stop(bob.instance).await.unwrap();
+    for spec in [&alice, &bob] {
+        after.host.create(spec).await.unwrap();
+        after.host.start(spec.instance).await.unwrap();
+        assert_eq!(ask(spec, "read/home/berth/note").await, "written");
+        assert!(after.seen(spec).await.container.unwrap().current);
+    }
 }
 
 #[tokio::test]

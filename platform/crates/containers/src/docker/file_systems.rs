@@ -9,7 +9,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use tokio::process::Command;
 use tokio::sync::OwnedMutexGuard;
 
 use super::host_config::UID;
+use super::volume_folder::{LINK, VolumeFolder, failed};
 use crate::HostError;
 
 const MIB: u64 = 1024 * 1024;
@@ -29,10 +31,13 @@ const INODES_PER_MIB: u32 = 40;
 const AUTOCLEAR_TIMEOUT: Duration = Duration::from_secs(2);
 /// The search path of the programs that make file systems and attach devices. They inherit no other variable.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// The name under which these programs open the file that they get as standard input: the open file itself, whatever
+/// its folder has become.
+const STDIN: &str = "/proc/self/fd/0";
 
 /// The file systems in one folder.
 pub(super) struct VolumeFileSystems {
-    dir: PathBuf,
+    folder: Arc<VolumeFolder>,
     /// One lock per instance: two loop devices on one file would be mounted as two file systems that corrupt each
     /// other.
     locks: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>,
@@ -42,13 +47,23 @@ pub(super) struct VolumeFileSystems {
 /// device; a mounted device stays until its last use ends.
 pub(super) struct AttachedDevice {
     device: PathBuf,
-    link: PathBuf,
+    folder: Arc<VolumeFolder>,
+    link: String,
     lock: Option<OwnedMutexGuard<()>>,
 }
 
+/// The opened sparse file of a volume.
+struct VolumeFile {
+    file: File,
+    /// Its name in the folder.
+    name: String,
+    /// Its path as the kernel knows it.
+    path: PathBuf,
+}
+
 impl VolumeFileSystems {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, locks: Mutex::default() }
+    pub(super) fn new(folder: Arc<VolumeFolder>) -> Self {
+        Self { folder, locks: Mutex::default() }
     }
 
     /// Takes the lock on the instance's file system, to create, attach or remove it.
@@ -61,109 +76,156 @@ impl VolumeFileSystems {
     }
 
     /// Attaches the file of volume `name`, so that the Engine can mount it until the guard is dropped. `None` when the
-    /// volume has no limit, or the Engine has it mounted already.
+    /// Engine has it mounted already.
     pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<AttachedDevice>, HostError> {
-        let file = self.file(name);
-        if !file.exists() {
-            return Ok(None);
-        }
         let lock = self.lock(instance).await;
-        // The kernel reports canonical paths in /sys, with which `has_autoclear_device` compares.
-        let file = file.canonicalize().map_err(|error| failed("finding", &file, &error))?;
+        let file = self.file(name)?;
+        let link = link_name(name);
+        // Under the lock, a link can only be left over from a killed provisioner. Its device may by now hold another
+        // instance's file.
+        self.folder.remove(&link)?;
         // A container that has just stopped may hold its device for a moment. A device that is still there after the
         // timeout is mounted.
         for _ in 0..AUTOCLEAR_TIMEOUT.as_millis() / 10 {
-            if !has_autoclear_device(&file) {
+            if !file.has_autoclear_device().await {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        if has_autoclear_device(&file) {
+        if file.has_autoclear_device().await {
             return Ok(None);
         }
         match due_care(&file)? {
             FileSystemCare::None => {}
-            FileSystemCare::Repair => self.repair(&file).await?,
+            FileSystemCare::Repair => repair(&file).await?,
             FileSystemCare::Grow => {
-                self.repair(&file).await?;
-                run("resize2fs", &[&text(&file)]).await?;
+                repair(&file).await?;
+                run("resize2fs", &[STDIN], &file.file).await?;
             }
         }
         // --nooverlap reuses a device that a killed provisioner left attached, instead of adding a second one.
-        let device = run("losetup", &["--find", "--show", "--nooverlap", &text(&file)]).await?;
-        let attached = AttachedDevice { device: device.trim().into(), link: self.link(name), lock: Some(lock) };
-        remove_file(&attached.link)?;
-        std::os::unix::fs::symlink(&attached.device, &attached.link)
-            .map_err(|error| failed("linking", &attached.link, &error))?;
+        let device = run("losetup", &["--find", "--show", "--nooverlap", STDIN], &file.file).await?;
+        let device = PathBuf::from(device.trim());
+        // Before the guard exists: a device with another file is not ours to detach.
+        if !file.is_in(&device).await {
+            return Err(HostError::Failed(format!("{} does not hold {}", device.display(), file.path.display())));
+        }
+        let attached = AttachedDevice { device, folder: Arc::clone(&self.folder), link, lock: Some(lock) };
+        self.folder.link(&attached.device, &attached.link)?;
         Ok(Some(attached))
     }
 
     /// Removes the link and the file of `name`, if they exist.
     pub(super) fn remove(&self, name: &str) -> Result<(), HostError> {
-        remove_file(&self.link(name))?;
-        remove_file(&self.file(name))
+        self.folder.remove(&link_name(name))?;
+        self.folder.remove(&file_name(name))?;
+        Ok(())
+    }
+
+    /// Removes the links of attached devices. Only for the start of the provisioner, before anything is attached.
+    pub(super) fn remove_stale_links(&self) -> Result<(), HostError> {
+        for name in self.folder.names()?.iter().filter(|name| name.ends_with(LINK)) {
+            tracing::warn!("removing {name}, which a killed provisioner left");
+            self.folder.remove(name)?;
+        }
+        Ok(())
+    }
+
+    /// Whether volume `name` has a file.
+    pub(super) fn has(&self, name: &str) -> Result<bool, HostError> {
+        Ok(self.folder.file(&file_name(name))?.is_some())
     }
 
     /// Makes an empty file system of the full size; sparse, it occupies hardly a block. Atomic: it is renamed to its
     /// final name last, so that no file of that name is ever incomplete.
     pub(super) async fn make(&self, name: &str, mib: u32) -> Result<(), HostError> {
-        if self.file(name).exists() {
+        if self.has(name)? {
             return Ok(());
         }
-        let unready = self.dir.join(format!("{name}.new"));
-        remove_file(&unready)?;
-        let sized = File::create(&unready).and_then(|file| file.set_len(u64::from(mib) * MIB));
-        sized.map_err(|error| failed("making", &unready, &error))?;
+        let unready = format!("{name}.new");
+        self.folder.remove(&unready)?;
+        let file = self.folder.create(&unready)?;
+        let failed = |error| failed("making", &self.folder.path_of(&unready), &error);
+        file.set_len(u64::from(mib) * MIB).map_err(failed)?;
         let inodes = (mib * INODES_PER_MIB).to_string();
         let options = format!("root_owner={UID}:{UID},lazy_itable_init=1,lazy_journal_init=1,nodiscard");
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", "-N", &inodes, "-E", &options, &text(&unready)]).await?;
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", "-N", &inodes, "-E", &options, STDIN], &file).await?;
         // The Engine copies the image's files only into an empty volume, and lost+found would make it non-empty.
-        run("debugfs", &["-w", "-R", "rmdir lost+found", &text(&unready)]).await?;
+        run("debugfs", &["-w", "-R", "rmdir lost+found", STDIN], &file).await?;
         // Durability: fsync before the rename, or after a power cut the name could lead to a file without its contents.
-        let kept = File::open(&unready).and_then(|file| file.sync_all());
-        kept.and_then(|()| std::fs::rename(&unready, self.file(name)))
-            .map_err(|error| failed("making", &unready, &error))
+        file.sync_all().map_err(failed)?;
+        self.folder.rename(&unready, &file_name(name))
     }
 
     /// Grows the file to `mib` MiB if it is smaller; the file system follows at the next attach.
     pub(super) fn grow(&self, name: &str, mib: u32) -> Result<(), HostError> {
-        let (path, bytes) = (self.file(name), u64::from(mib) * MIB);
-        match File::options().write(true).open(&path) {
-            Ok(file) => {
-                let length = file.metadata().map(|metadata| metadata.len());
-                let grown = length.and_then(|length| if length < bytes { file.set_len(bytes) } else { Ok(()) });
-                grown.map_err(|error| failed("growing", &path, &error))
-            }
-            // A volume without a limit has no file.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(failed("opening", &path, &error)),
-        }
-    }
-
-    /// Checks and repairs the file system, which a full disk below it may have damaged. Takes time proportional to its
-    /// size, so it runs only when the superblock requires it.
-    async fn repair(&self, file: &Path) -> Result<(), HostError> {
-        tracing::warn!("repairing or growing the file system in {}", file.display());
-        // Exit status 1 of e2fsck: errors found and corrected.
-        run_expecting("e2fsck", &["-f", "-p", &text(file)], &[0, 1]).await.map(|_| ())
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.ext4"))
+        let (file, bytes) = (self.file(name)?, u64::from(mib) * MIB);
+        let length = file.file.metadata().map(|metadata| metadata.len());
+        let grown = length.and_then(|length| if length < bytes { file.file.set_len(bytes) } else { Ok(()) });
+        grown.map_err(|error| failed("growing", &file.path, &error))
     }
 
     /// The path of the link that the Engine is configured to mount.
     pub(super) fn link(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.dev"))
+        self.folder.path_of(&link_name(name))
+    }
+
+    /// Opens the file of volume `name`.
+    ///
+    /// # Errors
+    /// When it is missing: without it the volume would have no limit, or be another tenant's.
+    fn file(&self, name: &str) -> Result<VolumeFile, HostError> {
+        let name = file_name(name);
+        let Some(file) = self.folder.file(&name)? else {
+            return Err(HostError::Failed(format!(
+                "the file system {} is missing: restore that file, or set BERTH_VOLUMES_DIR to the folder that has it",
+                self.folder.path_of(&name).display()
+            )));
+        };
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let path = path.map_err(|error| failed("finding", &self.folder.path_of(&name), &error))?;
+        Ok(VolumeFile { file, name, path })
+    }
+}
+
+impl VolumeFile {
+    /// Whether a loop device with autoclear holds the file: it is mounted, or the kernel is about to clear it.
+    async fn has_autoclear_device(&self) -> bool {
+        let Ok(devices) = std::fs::read_dir("/sys/block") else { return false };
+        for device in devices.flatten() {
+            let autoclear = std::fs::read_to_string(device.path().join("loop/autoclear")).unwrap_or_default();
+            if autoclear.trim() == "1" && self.is_in(&Path::new("/dev").join(device.file_name())).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether the loop device `device` holds the file.
+    async fn is_in(&self, device: &Path) -> bool {
+        let backing = Path::new("/sys/block").join(device.file_name().unwrap_or_default()).join("loop/backing_file");
+        let backing = std::fs::read_to_string(backing).unwrap_or_default();
+        let backing = Path::new(backing.trim_end());
+        if backing == self.path {
+            return true;
+        }
+        // For a file of another mount namespace, as of a provisioner that ended, or for a file that was moved, the
+        // kernel shows another path. losetup compares the inodes.
+        if !backing.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&self.name)) {
+            return false;
+        }
+        let holding = run("losetup", &["--noheadings", "--output", "NAME", "--associated", STDIN], &self.file).await;
+        holding.is_ok_and(|devices| devices.lines().any(|line| Path::new(line.trim()) == device))
     }
 }
 
 impl Drop for AttachedDevice {
     fn drop(&mut self) {
-        let (device, link, lock) = (self.device.clone(), self.link.clone(), self.lock.take());
+        let (device, folder) = (self.device.clone(), Arc::clone(&self.folder));
+        let (link, lock) = (self.link.clone(), self.lock.take());
         let detach = move || {
             let _lock = lock;
-            if let Err(error) = remove_file(&link) {
+            if let Err(error) = folder.remove(&link) {
                 tracing::warn!("{error}");
             }
             // A mounted device gets autoclear by this and is removed after its last use; an unused one is removed at
@@ -181,6 +243,14 @@ impl Drop for AttachedDevice {
     }
 }
 
+fn file_name(name: &str) -> String {
+    format!("{name}.ext4")
+}
+
+fn link_name(name: &str) -> String {
+    format!("{name}{LINK}")
+}
+
 fn detach_device(device: &Path) -> Result<(), String> {
     let mut command = std::process::Command::new("losetup");
     command.arg("-d").arg(device).env_clear().env("PATH", PATH).stdin(Stdio::null());
@@ -188,13 +258,12 @@ fn detach_device(device: &Path) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
 }
 
-/// Whether a loop device with autoclear holds `file`: it is mounted, or the kernel is about to clear it.
-fn has_autoclear_device(file: &Path) -> bool {
-    let Ok(devices) = std::fs::read_dir("/sys/block") else { return false };
-    devices.flatten().map(|device| device.path().join("loop")).any(|device| {
-        let read = |name: &str| std::fs::read_to_string(device.join(name)).unwrap_or_default();
-        Path::new(read("backing_file").trim_end()) == file && read("autoclear").trim() == "1"
-    })
+/// Checks and repairs the file system, which a full disk below it may have damaged. Takes time proportional to its
+/// size, so it runs only when the superblock requires it.
+async fn repair(file: &VolumeFile) -> Result<(), HostError> {
+    tracing::warn!("repairing or growing the file system in {}", file.path.display());
+    // Exit status 1 of e2fsck: errors found and corrected.
+    run_expecting("e2fsck", &["-f", "-p", STDIN], &file.file, &[0, 1]).await.map(|_| ())
 }
 
 /// The maintenance that is due before a file system is mounted.
@@ -205,16 +274,12 @@ enum FileSystemCare {
     Grow,
 }
 
-fn due_care(file: &Path) -> Result<FileSystemCare, HostError> {
+fn due_care(file: &VolumeFile) -> Result<FileSystemCare, HostError> {
     let mut superblock = [0; 1024];
-    let read = File::open(file).and_then(|mut open| {
-        open.seek(SeekFrom::Start(1024))?;
-        open.read_exact(&mut superblock)?;
-        open.metadata()
-    });
-    let bytes = read.map_err(|error| failed("reading", file, &error))?.len();
+    let read = file.file.read_exact_at(&mut superblock, 1024).and_then(|()| file.file.metadata());
+    let bytes = read.map_err(|error| failed("reading", &file.path, &error))?.len();
     parse_superblock(&superblock, bytes)
-        .ok_or_else(|| HostError::Failed(format!("{} holds no ext4 file system: restore it", file.display())))
+        .ok_or_else(|| HostError::Failed(format!("{} holds no ext4 file system: restore it", file.path.display())))
 }
 
 /// Parses an ext4 superblock (kernel.org, "ext4 Data Structures and Algorithms", 4.1); `None` if its magic number is
@@ -237,18 +302,20 @@ fn parse_superblock(superblock: &[u8; 1024], bytes: u64) -> Option<FileSystemCar
     })
 }
 
-async fn run(program: &str, arguments: &[&str]) -> Result<String, HostError> {
-    run_expecting(program, arguments, &[0]).await
+/// Runs a system program on `file`, which it opens as [`STDIN`].
+async fn run(program: &str, arguments: &[&str], file: &File) -> Result<String, HostError> {
+    run_expecting(program, arguments, file, &[0]).await
 }
 
-/// Runs a system program, which is killed if the future is dropped. `successes` are the exit statuses that count as
+/// Like [`run`]; the program is killed if the future is dropped. `successes` are the exit statuses that count as
 /// success.
-async fn run_expecting(program: &str, arguments: &[&str], successes: &[i32]) -> Result<String, HostError> {
+async fn run_expecting(program: &str, arguments: &[&str], file: &File, successes: &[i32]) -> Result<String, HostError> {
+    let stdin = file.try_clone().map_err(|error| HostError::Failed(format!("a file for {program}: {error}")))?;
     let output = Command::new(program)
         .args(arguments)
         .env_clear()
         .env("PATH", PATH)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .kill_on_drop(true)
         .output()
         .await
@@ -262,25 +329,6 @@ async fn run_expecting(program: &str, arguments: &[&str], successes: &[i32]) -> 
         _ if stderr.contains("No space left") => Err(HostError::DiskFull),
         _ => Err(HostError::Failed(format!("{program} failed ({}): {}", output.status, stderr.trim()))),
     }
-}
-
-fn remove_file(path: &Path) -> Result<(), HostError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("removing", path, &error)),
-        _ => Ok(()),
-    }
-}
-
-/// The error of a file operation: a full disk, or `doing` and the path with the system's text.
-pub(super) fn failed(doing: &str, path: &Path, error: &std::io::Error) -> HostError {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => HostError::DiskFull,
-        _ => HostError::Failed(format!("{doing} {}: {error}", path.display())),
-    }
-}
-
-fn text(path: &Path) -> String {
-    path.display().to_string()
 }
 
 #[cfg(test)]

@@ -79,6 +79,8 @@ fn plain_body(
 ) -> ContainerCreateBody {
     let network = bridge_name(config, spec.slot.bridge());
     let address = spec.slot.address(config.subnet).to_string();
+    let mut labels = labels::of_container(&config.network, spec, image_id);
+    labels.insert(labels::VOLUMES.into(), config.volumes_dir.display().to_string());
     let endpoint = EndpointSettings {
         ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(address), ..Default::default() }),
         ..Default::default()
@@ -88,7 +90,7 @@ fn plain_body(
         hostname: Some(spec.handle.clone()),
         user: Some(format!("{UID}:{UID}")),
         env: Some(environment(config, spec)),
-        labels: Some(labels::of_container(&config.network, spec, image_id)),
+        labels: Some(labels),
         stop_signal: Some("SIGTERM".into()),
         stop_timeout: Some(STOP_SECONDS.into()),
         networking_config: Some(NetworkingConfig {

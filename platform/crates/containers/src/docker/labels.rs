@@ -23,6 +23,9 @@ pub(super) const SPEC_HASH: &str = "berth.spec-hash";
 
 /// SHA-256 of the create request without the instance's own values: see [`super::host_config::kind`].
 pub(super) const KIND: &str = "berth.kind";
+/// The folder of the volumes' files: a container made for another one is replaced at its next start, and its volume
+/// then refers to this one.
+pub(super) const VOLUMES: &str = "berth.volumes";
 /// The image of the container that this one replaced, for a rollback.
 pub(super) const IMAGE_BEFORE: &str = "berth.image-before";
 /// The time of creation, in milliseconds since the Unix epoch.

@@ -19,6 +19,7 @@ mod observation;
 mod reclaim;
 mod report;
 mod tombstones;
+mod volume_folder;
 mod volume_owner;
 mod volumes;
 
@@ -97,6 +98,15 @@ impl DockerHost {
     pub fn with_nft(mut self, nft: PathBuf) -> Self {
         self.isolation = NetworkIsolation::new(&self.config.network, Some(nft));
         self
+    }
+
+    /// Opens the folder of the volumes' files, and removes the device links that a killed provisioner left in it. For
+    /// the start of the provisioner: later calls use the folder that was opened here.
+    ///
+    /// # Errors
+    /// When another user than the provisioner's could replace the folder.
+    pub fn open_volumes(&self) -> Result<(), HostError> {
+        self.volumes.open()
     }
 
     /// The client. Connecting needs no timeout of its own: a local socket connects or refuses immediately.
@@ -255,7 +265,7 @@ impl ContainerHost for DockerHost {
             self.ensure_volume(spec.instance, &spec.size).await?;
             // Attached already here: when the Engine creates the container, it copies the image's files at the mount
             // point into an empty volume.
-            let _attached = self.volumes.attach(spec.instance, &name).await?;
+            let _attached = self.volumes.attach(self.engine()?, spec.instance, &name).await?;
             let options = CreateContainerOptionsBuilder::default().name(&name).build();
             match self.engine()?.create_container(Some(options), body).await {
                 Ok(_) => Ok(()),
@@ -278,7 +288,7 @@ impl ContainerHost for DockerHost {
             self.isolation.ensure_once(self.engine()?, &self.config).await?;
             let name = self.name(instance);
             self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
-            let _attached = self.volumes.attach(instance, &name).await?;
+            let _attached = self.volumes.attach(self.engine()?, instance, &name).await?;
             // Here rather than in `create`: the next start repairs a crash between creation and this step.
             if found.never_ran {
                 volume_owner::give(self.engine()?, &name, self.clock.now()).await?;

@@ -83,6 +83,13 @@ impl InstallationKeys {
     }
 }
 
+/// The check value of `secret`, the value of `BERTH_SECRET`: an HMAC of a fixed text with a key derived from it. It
+/// identifies the secret and reveals nothing of it.
+#[must_use]
+pub fn check_value(secret: &str) -> [u8; 32] {
+    mac(&mac(secret.as_bytes(), b"berth.check.v1"), b"The secret of this installation.")
+}
+
 /// HMAC-SHA-256 of `message` with `key`.
 #[must_use]
 pub fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {

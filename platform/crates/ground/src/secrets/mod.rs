@@ -7,7 +7,7 @@ mod keys;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 #[cfg(feature = "keys")]
-pub use keys::{InstallationKeys, UnsealError, mac};
+pub use keys::{InstallationKeys, UnsealError, check_value, mac};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Clock;

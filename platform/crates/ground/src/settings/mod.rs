@@ -7,7 +7,7 @@ mod variables;
 
 pub use error::SettingsError;
 pub use reader::{Placeholder, SettingsReader};
-pub use variables::{VARIABLES, Variable};
+pub use variables::{SECRETS, SecretReader, SecretVariable, VARIABLES, Variable};
 
 /// The logging configuration.
 #[derive(Clone, Debug)]

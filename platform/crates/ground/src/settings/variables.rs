@@ -10,6 +10,32 @@ pub struct Variable {
     pub doc: &'static str,
 }
 
+/// A variable that holds a secret, and the only part that may read it. The scripts, systemd units and compose file keep
+/// it from the others.
+#[derive(Clone, Copy, Debug)]
+pub struct SecretVariable {
+    pub name: &'static str,
+    pub reader: SecretReader,
+}
+
+/// A part of an installation that reads secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretReader {
+    Platform,
+    Caddy,
+}
+
+/// Every variable that holds a secret.
+pub const SECRETS: &[SecretVariable] = &[
+    SecretVariable { name: "BERTH_SECRET", reader: SecretReader::Platform },
+    // Contains PostgreSQL's password.
+    SecretVariable { name: "DATABASE_URL", reader: SecretReader::Platform },
+    SecretVariable { name: "ANTHROPIC_API_KEY", reader: SecretReader::Platform },
+    SecretVariable { name: "OPENAI_API_KEY", reader: SecretReader::Platform },
+    // The whole DNS zone.
+    SecretVariable { name: "BERTH_DNS_TOKEN", reader: SecretReader::Caddy },
+];
+
 /// Every variable Berth reads.
 pub const VARIABLES: &[Variable] = &[
     var(
@@ -41,7 +67,12 @@ pub const VARIABLES: &[Variable] = &[
     ),
     var("BERTH_DNS_PROVIDER", "", "Your DNS provider's module in Caddy: one wildcard for 40 sign-ups a week or more."),
     var("BERTH_DNS_TOKEN", "", "The credential for that provider's API. Only Caddy uses it."),
-    var("BERTH_DATA_DIR", "./data", "Where the database, logs, sockets and Caddy's certificates live."),
+    var("BERTH_DATA_DIR", "./.berth", "Where the database, logs, sockets and Caddy's certificates live."),
+    var(
+        "BERTH_VOLUMES_DIR",
+        "",
+        "Where the provisioner keeps the files of volumes and the marks of those to be destroyed: a folder below folders of root alone where the platform runs as another user. Default: volumes in BERTH_DATA_DIR. Move what is in it along.",
+    ),
     var(
         "DATABASE_URL",
         "",
