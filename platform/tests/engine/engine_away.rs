@@ -16,13 +16,13 @@ const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 async fn awake_instances_are_served_while_the_engine_is_down_and_sleeping_ones_wake_afterwards() {
     let mut engine = OwnEngine::start_up();
     let platform = EnginePlatform::on(Ground { network: "away", subnet: "10.95.0.0", engine: engine.socket() }).await;
-    let stopped = platform.settle_in("stopped").await;
+    let stopped = platform.settle_in("ann").await;
     let kept = platform.ask(&stopped, "/keep/256/7/home/berth/keep").await;
     platform.wait(HALF_AN_HOUR).await;
-    let frozen = platform.settle_in("frozen").await;
+    let frozen = platform.settle_in("ben").await;
     assert_eq!(platform.ask(&frozen, "/count").await, "0");
     platform.wait(FIVE_MINUTES).await;
-    let awake = platform.settle_in("awake").await;
+    let awake = platform.settle_in("cleo").await;
     assert_eq!(platform.ask(&awake, "/count").await, "0");
     assert_eq!([stopped.instance.fact(), frozen.instance.fact()], [Fact::Stopped, Fact::Frozen]);
 
