@@ -42,7 +42,7 @@ pub async fn runs_on_the_same_files(stack: &DeployedStack, alice: &ChromiumUser)
     alice.until_it_says(&visits.to_string()).await;
 
     let said = move_to(stack, BROKEN);
-    assert!(said.contains("the one before is back"), "{said}");
+    assert!(said.contains("the previous one was put back"), "{said}");
     alice.goto(&page).await;
     alice.until_it_says(&visits.to_string()).await;
 
