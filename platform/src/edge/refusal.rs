@@ -126,12 +126,7 @@ impl EdgeRefusal {
                     "The request came from another site's page. Programs that change something send the header Origin: {origin}."
                 ),
             ),
-            Self::Prefetch => retry_later(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "prefetch",
-                "Not loaded ahead",
-                "Pages of other sites cannot have this address loaded ahead. Open it to see it.",
-            ),
+            Self::Prefetch => prefetch(),
             Self::Closed(sentence) => Problem::new(StatusCode::FORBIDDEN, "closed", "Closed", sentence),
             Self::Leaving => Problem::new(
                 StatusCode::FORBIDDEN,
@@ -203,15 +198,28 @@ impl EdgeRefusal {
                 "Not understood",
                 "The request's body ended before it was whole, or was not cut into chunks as HTTP asks. Send it again.",
             ),
-            Self::TwoCookies => Problem::new(
-                StatusCode::BAD_REQUEST,
-                "two_cookies",
-                "Please try again",
-                "Your browser sent Berth's cookie twice: a page on this address planted one. Both are deleted now; open this address again to log in.",
-            ),
+            Self::TwoCookies => two_cookies(),
             Self::Ours(error) => error.into(),
         }
     }
+}
+
+fn prefetch() -> Problem {
+    retry_later(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "prefetch",
+        "Not loaded ahead",
+        "Pages of other sites cannot have this address loaded ahead. Open it to see it.",
+    )
+}
+
+fn two_cookies() -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "two_cookies",
+        "Please try again",
+        "Your browser sent Berth's cookie twice: a page on this address planted one. Both are deleted now; open this address again to log in.",
+    )
 }
 
 /// Refuses every visitor of an account that is suspended or scheduled for deletion. Both end all sessions, so the edge
