@@ -9,7 +9,6 @@ pub mod clock;
 #[cfg(feature = "sea-orm")]
 mod database;
 pub mod error;
-pub mod fair_share;
 pub mod handle;
 pub mod ids;
 pub mod money;
