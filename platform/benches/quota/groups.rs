@@ -9,7 +9,7 @@ use super::figures::Figures;
 use super::line::{Line, Took};
 use super::load::calls_a_second;
 use super::overshoot;
-use super::peers::{Peer, Stage};
+use super::peers::{BenchSetup, Peer};
 use super::questions::{call, chat};
 use super::streams::lossless;
 
@@ -42,7 +42,7 @@ impl Group {
         }
     }
 
-    pub fn measure(self, stage: &Stage, seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
+    pub fn measure(self, stage: &BenchSetup, seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
         match self {
             Self::Rps => in_here(rates(stage, seconds, figures)),
             Self::Added => added(stage, figures),
@@ -58,7 +58,7 @@ fn in_here(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()>
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-async fn rates(stage: &Stage, seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
+async fn rates(stage: &BenchSetup, seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
     let rate = async |peer: &Peer, seconds| {
         let rate = calls_a_second(peer, stage.callers(), seconds).await;
         rate.with_context(|| format!("measuring {}", peer.name))
@@ -75,7 +75,7 @@ async fn rates(stage: &Stage, seconds: u64, figures: &mut Figures) -> anyhow::Re
 }
 
 /// One call at a time on one connection; the excess over the direct call is the proxy's.
-fn added(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
+fn added(stage: &BenchSetup, figures: &mut Figures) -> anyhow::Result<()> {
     let mut took = one_by_one(stage, &stage.peers, &chat(""), |took| took.whole)?;
     for (whole, beyond, share) in
         [("quota.p50_us", "quota.added_p50_us", 0.5), ("quota.p99_us", "quota.added_p99_us", 0.99)]
@@ -86,7 +86,7 @@ fn added(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
 }
 
 /// The provider sends the first event at once.
-fn first_bytes(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
+fn first_bytes(stage: &BenchSetup, figures: &mut Figures) -> anyhow::Result<()> {
     let peers = stage.some(&["direct", "litellm", "berth"]);
     let asked = chat(r#","stream":true"#);
     let mut took = one_by_one(stage, &peers, &asked, |took| took.first_byte)?;
@@ -96,7 +96,12 @@ fn first_bytes(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
 }
 
 /// What each took of each peer's, in microseconds.
-fn one_by_one(stage: &Stage, peers: &[Peer], asked: &str, of: fn(Took) -> Duration) -> anyhow::Result<Vec<Vec<f64>>> {
+fn one_by_one(
+    stage: &BenchSetup,
+    peers: &[Peer],
+    asked: &str,
+    of: fn(Took) -> Duration,
+) -> anyhow::Result<Vec<Vec<f64>>> {
     let caller = &stage.callers()[0];
     let calls: Vec<_> = peers.iter().map(|peer| call(peer, caller, asked)).collect();
     let mut lines = peers.iter().map(|peer| Line::open(peer.address, caller)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -131,7 +136,7 @@ fn note_beyond_direct(
     }
 }
 
-async fn streams(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
+async fn streams(stage: &BenchSetup, figures: &mut Figures) -> anyhow::Result<()> {
     for peer in stage.some(&["direct", "litellm", "berth"]) {
         let (whole, otherwise) = lossless(&peer, stage.callers()).await;
         if let Some(otherwise) = otherwise {

@@ -28,11 +28,11 @@ use clap::{Parser, ValueEnum};
 
 use self::figures::Figures;
 use self::groups::Group;
-use self::peers::Stage;
+use self::peers::BenchSetup;
 
 /// Measures the quota proxy beside LiteLLM's.
 #[derive(Parser)]
-struct Words {
+struct BenchArguments {
     /// One line of JSON a figure, in place of the table.
     #[arg(long)]
     json: bool,
@@ -51,14 +51,14 @@ struct Words {
     /// What each account may spend in a month, for `--role berth`.
     #[arg(long, default_value_t = berth_role::PLENTY)]
     allowance_nanodollars: i64,
-    /// What cargo says to every bench.
+    /// Passed by cargo to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Role {
-    /// The provider behind everybody, and the program in every instance.
+    /// The provider behind all proxies, and the program in every instance.
     Upstream,
     /// The platform, with people whose instances are awake.
     Berth,
@@ -67,28 +67,28 @@ enum Role {
 }
 
 fn main() -> anyhow::Result<()> {
-    let words = Words::parse();
+    let arguments = BenchArguments::parse();
     process::allow_many_files()?;
-    match words.role {
-        Some(Role::Upstream) => upstream::run(words.upstream),
-        Some(Role::Berth) => berth_role::run(words.upstream, words.allowance_nanodollars),
-        Some(Role::Ungoverned) => ungoverned::run(words.upstream),
-        None => measure(&words),
+    match arguments.role {
+        Some(Role::Upstream) => upstream::run(arguments.upstream),
+        Some(Role::Berth) => berth_role::run(arguments.upstream, arguments.allowance_nanodollars),
+        Some(Role::Ungoverned) => ungoverned::run(arguments.upstream),
+        None => measure(&arguments),
     }
 }
 
-fn measure(words: &Words) -> anyhow::Result<()> {
+fn measure(arguments: &BenchArguments) -> anyhow::Result<()> {
     let mut figures = Figures::default();
-    let stage = Stage::open()?;
+    let stage = BenchSetup::open()?;
     stage.note_idle_memory(&mut figures)?;
     for group in Group::value_variants() {
-        if words.only.is_empty() || words.only.contains(group) {
+        if arguments.only.is_empty() || arguments.only.contains(group) {
             eprintln!("measuring: {}", group.what());
-            group.measure(&stage, words.seconds, &mut figures)?;
+            group.measure(&stage, arguments.seconds, &mut figures)?;
         }
     }
     stage.note_peak_memory(&mut figures)?;
-    if words.json {
+    if arguments.json {
         print!("{}", figures.lines());
     } else {
         print!("{}\n{}", figures.table(), aim::table(&aims::AIMS, &figures));

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::berth_role::PLENTY;
 use super::figures::Figures;
 use super::load::Connection;
-use super::peers::{Berth, Peer, Stage};
+use super::peers::{BenchSetup, Berth, Peer};
 use super::questions::{Caller, MOST_OUTPUT_TOKENS, call, chat, get};
 use super::upstream::Served;
 
@@ -31,7 +31,7 @@ struct Budget {
     held_nanodollars: i64,
 }
 
-pub async fn measure(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
+pub async fn measure(stage: &BenchSetup, figures: &mut Figures) -> anyhow::Result<()> {
     let hold = held_for_a_call(&stage.another_berth(PLENTY)?).await?;
     let prompt_tokens = (hold - MOST_OUTPUT_TOKENS * NANODOLLARS_AN_OUTPUT_TOKEN) / NANODOLLARS_A_PROMPT_TOKEN;
     let berth = stage.another_berth(FITTING * hold)?;

@@ -1,4 +1,4 @@
-//! Everybody who stands between a caller and the provider here: each a process of its own.
+//! The proxies between a caller and the provider that are compared: each is a process of its own.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,15 +15,15 @@ use super::litellm;
 use super::process::Process;
 use super::questions::Caller;
 
-/// After everybody has begun, until what beginning took has been given back.
+/// The pause after all processes have started, in which they release the memory that starting took.
 const SETTLED: Duration = Duration::from_secs(2);
 /// Fields of `/proc/PID/status`: what a process has in memory, and the most it ever had.
 const RESIDENT: &str = "VmRSS:";
 const MOST_RESIDENT: &str = "VmHWM:";
 
 /// All of it, ended when dropped.
-pub struct Stage {
-    /// Everybody, and first the provider itself: what others are compared with.
+pub struct BenchSetup {
+    /// All proxies, and first the provider itself, which they are compared with.
     pub peers: Vec<Peer>,
     pub berth: Berth,
     litellm: Process,
@@ -47,7 +47,7 @@ pub struct Berth {
     pub said: Said,
 }
 
-impl Stage {
+impl BenchSetup {
     pub fn open() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut upstream = ourselves("upstream", &[], &folder.path().join("upstream.log"))?;
@@ -79,9 +79,9 @@ impl Stage {
 
     /// Another platform, on which each account may spend so much.
     pub fn another_berth(&self, allowance_nanodollars: i64) -> anyhow::Result<Berth> {
-        let words = ["--upstream", &self.upstream_port.to_string()].map(str::to_owned);
+        let arguments = ["--upstream", &self.upstream_port.to_string()].map(str::to_owned);
         let allowance = ["--allowance-nanodollars".to_owned(), allowance_nanodollars.to_string()];
-        Berth::start(&[words, allowance].concat(), &self.folder.path().join("another.log"))
+        Berth::start(&[arguments, allowance].concat(), &self.folder.path().join("another.log"))
     }
 
     /// What both proxies have in memory before the first call. LiteLLM's workers share some pages, and each counts
@@ -105,8 +105,8 @@ impl Stage {
 }
 
 impl Berth {
-    fn start(words: &[String], log: &Path) -> anyhow::Result<Self> {
-        let mut process = ourselves("berth", words, log)?;
+    fn start(arguments: &[String], log: &Path) -> anyhow::Result<Self> {
+        let mut process = ourselves("berth", arguments, log)?;
         let line = first_line(&mut process)?;
         let said = serde_json::from_str(&line)
             .with_context(|| format!("Berth did not start: {}", std::fs::read_to_string(log).unwrap_or_default()))?;
@@ -120,9 +120,9 @@ impl Berth {
 }
 
 /// This program again, in another role.
-fn ourselves(role: &'static str, words: &[String], log: &Path) -> anyhow::Result<Process> {
+fn ourselves(role: &'static str, arguments: &[String], log: &Path) -> anyhow::Result<Process> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--role", role]).args(words);
+    command.args(["--role", role]).args(arguments);
     Process::start(role, &command, log)
 }
 

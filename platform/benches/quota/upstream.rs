@@ -1,4 +1,4 @@
-//! The provider behind everybody: a small, fast program that answers Anthropic's messages and OpenAI's chat
+//! The provider behind all proxies: a small, fast program that answers Anthropic's messages and OpenAI's chat
 //! completions, whole and streamed, with figures of usage as theirs. It stands in every instance too, where it only
 //! says that it is there.
 //!

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for
 /// long.
 const QUIET: Duration = Duration::from_millis(200);
-/// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping
+/// Both past the minute after which a session's use is noted again, as it is for a person who comes back to a sleeping
 /// instance.
 const SETTINGS: [(&str, &str); 6] = [
     ("BERTH_DOMAIN", "example.com"),

@@ -120,7 +120,7 @@ async fn stopped(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
         .await
 }
 
-/// Everybody comes at one moment, in an order; how far the order of starts departs from it is a figure too.
+/// All requests arrive at one moment, in an order; how far the order of starts departs from it is a figure too.
 async fn herd(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
     let platform = BenchPlatform::open(TENANT, HERD).await?;
     platform.fall_asleep(Fact::Stopped).await?;
