@@ -11,6 +11,7 @@ use berth_net::hosts::Hosts;
 
 use super::pages::MessagePage;
 use crate::http::headers;
+use crate::http::prefetch;
 use crate::http::problem::Problem;
 use crate::instances::Wish;
 
@@ -126,7 +127,7 @@ impl EdgeRefusal {
                     "The request came from another site's page. Programs that change something send the header Origin: {origin}."
                 ),
             ),
-            Self::Prefetch => prefetch(),
+            Self::Prefetch => prefetch::refusal().retry_after(RETRY_AFTER),
             Self::Closed(sentence) => Problem::new(StatusCode::FORBIDDEN, "closed", "Closed", sentence),
             Self::Leaving => Problem::new(
                 StatusCode::FORBIDDEN,
@@ -202,15 +203,6 @@ impl EdgeRefusal {
             Self::Ours(error) => error.into(),
         }
     }
-}
-
-fn prefetch() -> Problem {
-    retry_later(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "prefetch",
-        "Not loaded ahead",
-        "Pages of other sites cannot have this address loaded ahead. Open it to see it.",
-    )
 }
 
 fn two_cookies() -> Problem {

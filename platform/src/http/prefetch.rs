@@ -1,6 +1,8 @@
 //! Speculative loading: requests that a browser sends before the person opens the page (prefetch and prerender).
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
+
+use super::problem::Problem;
 
 /// Whether a browser prefetches this URL before the person opens it. `Sec-Purpose` is the standard header (Fetch
 /// Standard); older browsers sent the others.
@@ -21,6 +23,13 @@ pub fn is_foreign_prefetch(headers: &HeaderMap, origin: &str) -> bool {
     let referrer = headers.get(header::REFERER).and_then(|referrer| referrer.to_str().ok()).unwrap_or_default();
     let is_own = referrer.strip_prefix(origin).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     is_prefetch(headers) && !is_own
+}
+
+/// The refusal of a foreign prefetch. A browser discards a prefetch that failed, and loads the page when it is opened.
+#[must_use]
+pub fn refusal() -> Problem {
+    let detail = "Pages of other sites cannot have this address loaded ahead. Open it to see it.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "prefetch", "Not loaded ahead", detail)
 }
 
 #[cfg(test)]

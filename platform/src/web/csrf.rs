@@ -5,19 +5,18 @@
 //! typed into the address bar (`none`), which is never a POST. Both are refused here.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use berth_ground::error::Error;
 
-use crate::http::prefetch::is_foreign_prefetch;
-use crate::http::problem::{HandlerResult, Problem};
+use crate::http::prefetch::{self, is_foreign_prefetch};
+use crate::http::problem::HandlerResult;
 
 /// Refuses unsafe requests from another origin than `origin`, and requests by which a page of another origin embeds a
 /// page or has it loaded ahead.
 pub async fn enforce(State(origin): State<String>, request: Request, next: Next) -> HandlerResult {
     if is_foreign_prefetch(request.headers(), &origin) {
-        let detail = "Pages of other sites cannot have this address loaded ahead. Open it to see it.";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "prefetch", "Not loaded ahead", detail));
+        return Err(prefetch::refusal());
     }
     if is_ours(request.method(), request.headers(), &origin) {
         Ok(next.run(request).await)
